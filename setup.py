@@ -1,0 +1,49 @@
+"""Package metadata and dependencies. Tool settings live in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+# Lower bounds are the releases that work together on Python 3.11, where JAX stops at 0.10; Python 3.12 takes newer ones.
+RUNTIME = [
+    "absl-py>=2.1",
+    "array_record>=0.8",
+    "av>=14.0",
+    "etils[epath]>=1.12",
+    "flax>=0.12",
+    "grain>=0.2.15",
+    "imageio>=2.36",
+    "jax>=0.10",
+    "ml-collections>=1.0",
+    "numpy>=2.0",
+    "optax>=0.2.5",
+    "orbax-checkpoint>=0.11.30",
+    "pillow>=11.0",
+    "rich>=13.9",
+    "sentencepiece>=0.2",
+    "tensorboardX>=2.6.2",
+    "tensorflow-datasets>=4.9.9",
+]
+
+setup(
+    name="videodit",
+    version="0.1.0",
+    description="Train a video diffusion transformer in JAX/Flax, from raw video to a finished sample.",
+    long_description="A causal 3D video VAE and a diffusion transformer over packed spacetime patches, at native sizes and durations.",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["videodit", "videodit.*"]),
+    package_data={"videodit": ["**/*.json", "**/*.npz", "**/*.txt"]},
+    install_requires=RUNTIME,
+    extras_require={
+        "tpu": ["jax[tpu]>=0.10"],
+        "gpu": ["jax[cuda13]>=0.10"],
+        "tensorboard": ["tensorboard>=2.18"],
+        "dev": ["pytest>=8.3", "ruff>=0.9"],
+    },
+    entry_points={"console_scripts": ["videodit = videodit.cli:main"]},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

@@ -1,0 +1,25 @@
+"""Whole-file writes that a kill cannot leave half done."""
+
+import os
+
+from etils import epath
+
+
+def write_atomically(path: epath.PathLike, content: str | bytes) -> epath.Path:
+    """Writes `content` (text as UTF-8) to `path`, local or `gs://`: readers see the old file or the new one, never a part.
+
+    Parent directories are made. Returns the path.
+    """
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    if "://" in str(path):  # an object store publishes a write only once it is whole
+        path.write_bytes(data)
+        return path
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    return path
