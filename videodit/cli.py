@@ -1,0 +1,308 @@
+"""The console command `videodit VERB`: flags in, one thin call into a room, an exit status out.
+
+Exit status: 0 on success, 2 on a usage or config mistake (one line on stderr), 1 on a failure at run time.
+Rooms are imported by the verb that needs them, so `--help` and mistakes answer at once.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import json
+import os
+import re
+import sys
+import traceback
+from typing import Any
+
+from absl import flags
+from etils import epath
+import ml_collections
+
+from videodit.core import config as config_lib
+from videodit.core import flags as flags_lib
+from videodit.core.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Call:
+    """One use of the command: the verb's flags, the config with overrides if the verb takes one, the other arguments."""
+
+    flags: flags.FlagValues
+    config: ml_collections.ConfigDict | None
+    positional: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verb:
+    """A verb: what it does, the flags it takes, an example, and the call that runs it."""
+
+    name: str
+    summary: str
+    example: str
+    run: Callable[[Call], None]
+    # "required", "workdir" (config.json of the workdir where --config is not given) or None.
+    config: str | None = None
+    define: Callable[[flags.FlagValues], None] = lambda values: None
+    needs: tuple[str, ...] = ("workdir",)
+    takes: str = ""
+
+
+def _experiment(call: Call) -> Any:
+    from videodit.training.config import read_experiment
+
+    return read_experiment(call.config)
+
+
+def _prepare(call: Call) -> None:
+    from videodit.data.prepare import prepare
+
+    output = call.flags.output or (call.flags.workdir and f"{call.flags.workdir.rstrip('/')}/dataset")
+    if not output:
+        raise UserError("prepare has nowhere to write: give --workdir=DIR (writes DIR/dataset) or --output=DIR")
+    prepare(_experiment(call).data, output)
+
+
+def _train(call: Call) -> None:
+    experiment = _experiment(call)
+    from videodit.training.loop import train
+
+    train(experiment, call.flags.workdir)
+
+
+def _encode(call: Call) -> None:
+    experiment = _experiment(call)
+    from videodit.training.encode import encode
+
+    encode(experiment, call.flags.workdir)
+
+
+def _evaluate(call: Call) -> None:
+    experiment = _experiment(call)
+    from videodit.evaluation.evaluate import evaluate
+
+    result = evaluate(experiment, call.flags.workdir)
+    if call.flags.json:
+        print(json.dumps(result))
+
+
+def _sample(call: Call) -> None:
+    values = call.flags
+    size = parse_size(values.size)
+    from videodit.generation.sample import sample_command
+
+    sample_command(
+        workdir=values.workdir,
+        prompt=values.prompt,
+        size=size,
+        seconds=values.seconds,
+        seed=values.seed,
+        count=values.count,
+        steps=values.steps,
+        guidance=values.guidance,
+        output=values.output,
+    )
+
+
+def _inspect(call: Call) -> None:
+    if len(call.positional) + bool(call.flags.workdir) != 1:
+        raise UserError("inspect takes one place: --workdir=DIR, or the PATH of a dataset, a workdir or a checkpoint")
+    from videodit.training import inspect
+
+    found = inspect.inspect(call.flags.workdir or call.positional[0])
+    print(json.dumps(found) if call.flags.json else inspect.to_text(found))
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Returns (height, width) in pixels from `WIDTHxHEIGHT`, e.g. (36, 64) from `64x36`."""
+    match = re.fullmatch(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*", text)
+    if not match or 0 in (int(match[1]), int(match[2])):
+        raise UserError(f"--size is {text!r}, expected WIDTHxHEIGHT in pixels, e.g. 64x36")
+    return int(match[2]), int(match[1])
+
+
+def _define_output(meaning: str) -> Callable[[flags.FlagValues], None]:
+    return lambda values: flags.DEFINE_string("output", None, meaning, flag_values=values)
+
+
+def _define_json(values: flags.FlagValues) -> None:
+    flags.DEFINE_boolean("json", False, "print JSON as the last line", flag_values=values)
+
+
+def _define_sample(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("prompt", None, "what the sample shows", flag_values=values)
+    flags.DEFINE_string("size", "64x64", "WIDTHxHEIGHT in pixels; it need not be one that was trained on", flag_values=values)
+    flags.DEFINE_float("seconds", 2.0, "duration; 0 asks for one frame, written as a png", lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("seed", 0, "seed of the first sample; the next ones count up", flag_values=values)
+    flags.DEFINE_integer("count", 1, "how many samples", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("steps", None, "solver steps (default: the config's)", lower_bound=1, flag_values=values)
+    flags.DEFINE_float("guidance", None, "guidance scale (default: the config's)", lower_bound=0, flag_values=values)
+    _define_output("folder to write to (default: WORKDIR/outputs)")(values)
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            name="prepare",
+            summary="make a dataset from the built-in worlds or a folder of media files",
+            example="videodit prepare --config=experiments/local.py:vae --workdir=runs/local",
+            run=_prepare,
+            config="required",
+            define=_define_output("dataset directory (default: WORKDIR/dataset)"),
+            needs=(),
+        ),
+        Verb(
+            name="train",
+            summary="train a VAE or a diffusion transformer; run again, it goes on from its newest checkpoint",
+            example="videodit train --config=experiments/local.py:dit --workdir=runs/local --config.train.steps=2000",
+            run=_train,
+            config="required",
+        ),
+        Verb(
+            name="encode",
+            summary="encode a dataset's clips into latents with a trained VAE",
+            example="videodit encode --config=experiments/local.py:dit --workdir=runs/local",
+            run=_encode,
+            config="workdir",
+        ),
+        Verb(
+            name="sample",
+            summary="generate a video or an image from a prompt",
+            example='videodit sample --workdir=runs/local --prompt="a red ball rolls left" --size=64x36 --seconds=2',
+            run=_sample,
+            define=_define_sample,
+            needs=("workdir", "prompt"),
+        ),
+        Verb(
+            name="evaluate",
+            summary="measure reconstructions and judge samples",
+            example="videodit evaluate --workdir=runs/local --json",
+            run=_evaluate,
+            config="workdir",
+            define=_define_json,
+        ),
+        Verb(
+            name="inspect",
+            summary="show what a dataset, a workdir or a checkpoint holds",
+            example="videodit inspect --workdir=runs/local --json\n  videodit inspect runs/local/dataset",
+            run=_inspect,
+            define=_define_json,
+            needs=(),
+            takes="[PATH]",
+        ),
+    )
+}
+
+
+def _flag_values(verb: Verb) -> flags.FlagValues:
+    values = flags.FlagValues()
+    flags.DEFINE_string("workdir", None, "the job's directory, local or gs://", flag_values=values)
+    verb.define(values)
+    return values
+
+
+def usage() -> str:
+    """Returns the text of `videodit --help`."""
+    verbs = "\n".join(f"  {verb.name:<10}{verb.summary}" for verb in VERBS.values())
+    return (
+        "usage: videodit VERB [--flag=value ...]\n\n"
+        "Train a video diffusion transformer, from raw video to a finished sample.\n\n"
+        f"verbs:\n{verbs}\n\n'videodit VERB --help' says more, with an example."
+    )
+
+
+def verb_usage(verb: Verb) -> str:
+    """Returns the text of `videodit VERB --help`."""
+    rows = []
+    if verb.config:
+        default = " (default: the workdir's config.json)" if verb.config == "workdir" else ""
+        rows.append(("--config=FILE.py[:variant]", f"the experiment{default}"))
+        rows.append(("--config.a.b=value", "override any field of the config"))
+    values = _flag_values(verb)
+    for name in sorted(values, key=lambda each: (each not in verb.needs, each)):
+        flag = values[name]
+        left = f"--{name}" if flag.boolean else f"--{name}={'DIR' if name in ('workdir', 'output') else name.upper()}"
+        default = "" if flag.default is None or flag.boolean else f" (default: {flag.default})"
+        rows.append((left, f"{flag.help}{default}"))
+    width = max(len(left) for left, _ in rows) + 2
+    lines = "\n".join(f"  {left:<{width}}{right}" for left, right in rows)
+    place = f" {verb.takes}" if verb.takes else ""
+    return f"usage: videodit {verb.name}{place} [--flag=value ...]\n\n{verb.summary}\n\nflags:\n{lines}\n\nexample:\n  {verb.example}"
+
+
+def parse(verb: Verb, arguments: Sequence[str]) -> Call:
+    """Returns the call that `arguments` (without the verb) ask for.
+
+    Raises:
+      UserError: on an unknown flag (naming the nearest right one), a bad value or a missing flag.
+    """
+    values = _flag_values(verb)
+    config_value, overrides, others = flags_lib.split_config(arguments)
+    if not verb.config and (config_value or overrides):
+        raise UserError(f"{verb.name} takes no --config: it reads the workdir's own")
+    try:
+        _, *positional = values(["videodit", *others])
+    except flags.UnrecognizedFlagError as error:
+        known = [*values, *(["config"] if verb.config else []), "help"]
+        hint = config_lib.nearest(error.flagname, known)
+        raise UserError(f"{verb.name} has no flag --{error.flagname}{hint}") from error
+    except flags.Error as error:
+        raise UserError(f"{verb.name}: {str(error).splitlines()[0]}") from error
+    if positional and not verb.takes:
+        raise UserError(f"{verb.name} takes no argument {positional[0]!r}; flags are written --name=value")
+    for name in verb.needs:
+        if not values[name].value:
+            raise UserError(f"{verb.name} lacks --{name}, e.g. {verb.example.splitlines()[0]}")
+    return Call(flags=values, config=_config(verb, config_value, overrides, values.workdir), positional=tuple(positional))
+
+
+def _config(verb: Verb, value: str | None, overrides: Sequence[str], workdir: str | None) -> ml_collections.ConfigDict | None:
+    if verb.config is None:
+        return None
+    if value is not None:
+        return flags_lib.load(value, overrides)
+    if verb.config == "workdir" and (epath.Path(workdir) / "config.json").exists():
+        return flags_lib.apply_overrides(config_lib.read_config(workdir), overrides)
+    raise UserError(f"{verb.name} lacks --config=FILE.py[:variant], e.g. {verb.example.splitlines()[0]}")
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Runs `videodit ARGUMENTS`.
+
+    Raises:
+      UserError: on a mistake in usage, config or input.
+    """
+    if not arguments or arguments[0] in ("--help", "-h", "help", "-help"):
+        print(usage())
+        return
+    name, *rest = arguments
+    if name not in VERBS:
+        raise UserError(f"videodit has no verb {name!r}{config_lib.nearest(name, VERBS)}")
+    verb = VERBS[name]
+    if any(each in ("--help", "-h", "-help") for each in rest):
+        print(verb_usage(verb))
+        return
+    verb.run(parse(verb, rest))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console command. Returns the exit status."""
+    try:
+        run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return 0
+    except UserError as error:
+        print(f"videodit: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("videodit: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, e.g. `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""A config from the command line: `--config=FILE.py[:variant]` and its `--config.a.b=value` overrides."""
+
+from collections.abc import Sequence
+import re
+
+from absl import flags
+import ml_collections
+from ml_collections import config_flags
+
+from videodit.core import config as config_lib
+from videodit.core.errors import UserError
+
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
+
+
+def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str], list[str]]:
+    """Returns (value of the last `--config`, the `--config.a.b=value` overrides, the other arguments).
+
+    An override's value may stand after `=` or as the next argument, as absl's flags allow.
+    """
+    value, overrides, others = None, [], []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("--config", "-config"):
+            if not rest:
+                raise UserError("--config has no value; expected FILE.py[:variant]")
+            value = rest.pop(0)
+        elif argument.startswith(("--config=", "-config=")):
+            value = argument.partition("=")[2]
+        elif _OVERRIDE.match(argument):
+            if "=" not in argument and rest and not rest[0].startswith("--"):
+                argument = f"{argument}={rest.pop(0)}"
+            overrides.append(argument)
+        else:
+            others.append(argument)
+    return value, overrides, others
+
+
+def apply_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str]) -> ml_collections.ConfigDict:
+    """Returns a copy of `config` with overrides such as `--config.a.b=value` applied, parsed by the field's own type.
+
+    A key that `config` leaves to its dataclass's default may be set too; whether it exists is for the strict reader.
+
+    Raises:
+      UserError: where a value does not parse as its field's type.
+    """
+    config = ml_collections.ConfigDict(config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config)
+    empty = _remove_none(config)
+    for override in overrides:
+        _make_parents(config, _OVERRIDE.match(override).group(1))
+    values = flags.FlagValues()
+    argv = ["videodit", *overrides]
+    config_flags.DEFINE_config_dict(
+        "config", config, flag_values=values, lock_config=False, sys_argv=argv, accept_new_attributes=True
+    )
+    try:
+        values(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        lines = str(error.args[0] if error.args else error).splitlines()
+        raise UserError(f"config override {' '.join(overrides)}: {lines[0] if lines else 'not understood'}") from error
+    for path in empty:
+        parent, key = _parent(config, path)
+        if key not in parent:
+            parent[key] = None
+    return config
+
+
+def _parent(config: ml_collections.ConfigDict, path: str) -> tuple[ml_collections.ConfigDict, str]:
+    *sections, key = path.split(".")
+    for section in sections:
+        config = config[section]
+    return config, key
+
+
+def _remove_none(config: ml_collections.ConfigDict, path: str = "") -> list[str]:
+    """Takes out the keys whose value is None and returns their paths: config_flags cannot override an untyped None."""
+    removed = []
+    for key in list(config):
+        name = f"{path}.{key}" if path else key
+        if config[key] is None:
+            del config[key]
+            removed.append(name)
+        elif isinstance(config[key], ml_collections.ConfigDict):
+            removed += _remove_none(config[key], name)
+    return removed
+
+
+def _make_parents(config: ml_collections.ConfigDict, path: str) -> None:
+    """Makes the sections that lead to `path`, so that the strict reader is the one who judges its names."""
+    at = []
+    for section in path.split(".")[:-1]:
+        at.append(section)
+        if section not in config:
+            config[section] = ml_collections.ConfigDict()
+        config = config[section]
+        if not isinstance(config, ml_collections.ConfigDict):
+            raise UserError(f"--config.{path}: config {'.'.join(at)} is {config!r}, not a section with keys")
+
+
+def load(value: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
+    """Returns the config that `--config=value` names with its overrides applied."""
+    return apply_overrides(config_lib.load(value), overrides)

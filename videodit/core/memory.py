@@ -1,0 +1,10 @@
+"""How much memory this process has used."""
+
+import resource
+import sys
+
+
+def peak_rss_bytes() -> int:
+    """Returns the most resident memory this process has held at once, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB, macOS in bytes
