@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# The main job on one machine: prepare a dataset, train the VAE, encode latents, train the DiT, evaluate, write report.html.
+# Run again, it skips what is finished and goes on where it was killed.
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$repository/launch/environment.sh"
+
+usage() {
+  cat <<'HELP'
+usage: launch/local.sh [--workdir DIR] [--data DIR] [--config FILE.py]
+
+Installs into its own virtual environment, then runs: prepare, train the VAE, encode, train the DiT, evaluate.
+Finished stages are not repeated; a killed run goes on where it was.
+
+  --workdir DIR     where everything is written (default: runs/local in the repository)
+  --data DIR        train on media files in DIR with their captions.jsonl, instead of the built-in worlds
+  --config FILE.py  the experiment, with variants vae and dit (default: experiments/local.py)
+
+  PYTHON=python3.12 launch/local.sh    with a chosen interpreter (3.11 or newer)
+HELP
+}
+
+fail() {
+  echo "launch/local.sh: $*" >&2
+  exit 2
+}
+
+workdir=$repository/runs/local data="" config=$repository/experiments/local.py
+while [ $# -gt 0 ]; do
+  case $1 in
+    -h | --help) usage && exit 0 ;;
+    --workdir=* | --data=* | --config=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+    --workdir | --data | --config)
+      [ $# -ge 2 ] && [ -n "$2" ] || fail "$1 has no value"
+      case $1 in --workdir) workdir=$2 ;; --data) data=$2 ;; --config) config=$2 ;; esac
+      shift 2
+      ;;
+    *) fail "unknown argument '$1'; known: --workdir DIR, --data DIR, --config FILE.py, --help" ;;
+  esac
+done
+
+python=$(pick_python) || exit 2
+absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$PWD/$1" ;; esac; }
+workdir=$(absolute "$workdir") config=$(absolute "$config")
+[ -f "$config" ] || fail "--config is '$config', which is not a file"
+source_flags=()
+if [ -n "$data" ]; then
+  data=$(absolute "$data")
+  [ -f "$data/captions.jsonl" ] || fail "--data is '$data', which holds no captions.jsonl"
+  source_flags=(--config.data.source=folder "--config.data.folder=$data")
+fi
+environment=$repository/.venv
+mkdir -p "$workdir/.done"
+# One run at a time in a workdir. The lock goes with the run, however it ends; a run that was just killed gets a moment.
+if command -v flock >/dev/null 2>&1; then
+  exec 9>"$workdir/.lock"
+  flock -w 10 9 || fail "another run is at work in $workdir"
+fi
+# A workdir holds one job: the finished stages of another one must not pass for this one's.
+job="config=$(basename "$config") data=$data"
+if [ -f "$workdir/.job" ] && [ "$(cat "$workdir/.job")" != "$job" ]; then
+  fail "$workdir holds another job ($(cat "$workdir/.job")); choose another --workdir or remove it"
+fi
+printf '%s\n' "$job" >"$workdir/.job"
+
+# timed STAGE COMMAND...: runs the command and adds its seconds to stages.json.
+timed() {
+  local name=$1 status=0
+  shift
+  "$python" "$repository/launch/stages.py" "$workdir" "$name" -- "$@" || status=$?
+  if [ "$status" -ne 0 ]; then
+    echo "launch/local.sh: $name ended with status $status; the same command goes on from here" >&2
+    exit "$status"
+  fi
+}
+
+# stage NAME COMMAND...: runs the command unless it has finished in an earlier run.
+stage() {
+  local name=$1
+  if [ -f "$workdir/.done/$name" ]; then
+    echo "== $name: finished before"
+    return 0
+  fi
+  echo "== $name"
+  timed "$@"
+  touch "$workdir/.done/$name"
+}
+
+echo "== install"
+timed install bash -c 'source "$0/launch/environment.sh" && make_environment "$1" . "$0"' "$repository" "$environment"
+
+export JAX_COMPILATION_CACHE_DIR=$workdir/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5
+videodit=$environment/bin/videodit
+vae=("--config=$config:vae" "--config.data.path=$workdir/dataset" ${source_flags[@]+"${source_flags[@]}"})
+dit=("--config=$config:dit" "--config.data.path=$workdir/dataset" ${source_flags[@]+"${source_flags[@]}"})
+
+stage prepare "$videodit" prepare "${vae[@]}" --output="$workdir/dataset"
+stage vae "$videodit" train "${vae[@]}" --workdir="$workdir/vae"
+stage encode "$videodit" encode "${dit[@]}" --workdir="$workdir"
+stage dit "$videodit" train "${dit[@]}" --workdir="$workdir"
+stage sample "$videodit" evaluate "${dit[@]}" --workdir="$workdir"
+# Once more, now that every stage's seconds are known.
+"$environment/bin/python" -c 'import sys; from videodit.evaluation.report import write_report; write_report(sys.argv[1])' "$workdir"
+
+echo "== finished: $workdir/report.html"
