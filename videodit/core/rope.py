@@ -1,0 +1,33 @@
+"""Rotary position embedding over (time, height, width).
+
+RoFormer (Su et al., 2021, eq. 34), one block of frequencies an axis, as video transformers use it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def axis_pairs(head_dim: int) -> tuple[int, int, int]:
+    """How many of a head's `head_dim / 2` rotated pairs belong to time, height and width: a quarter, then halves of the rest."""
+    pairs = head_dim // 2
+    time = pairs // 4
+    height = (pairs - time) // 2
+    return time, height, pairs - time - height
+
+
+def rope_angles(positions_BxLx3: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of each token's angles, both float32 `[B, L, head_dim / 2]`."""
+    positions = positions_BxLx3.astype(jnp.float32)
+    angles = []
+    for axis, pairs in enumerate(axis_pairs(head_dim)):
+        frequencies = theta ** (-jnp.arange(pairs, dtype=jnp.float32) / max(pairs, 1))
+        angles.append(positions[..., axis, None] * frequencies)
+    angles_BxLxF = jnp.concatenate(angles, axis=-1)
+    return jnp.cos(angles_BxLxF), jnp.sin(angles_BxLxF)
+
+
+def rotate(x_BxLxHxD: jax.Array, cos_BxLxF: jax.Array, sin_BxLxF: jax.Array) -> jax.Array:
+    """Turns pair i, made of channels i and i + D / 2, by the token's angle i."""
+    a, b = jnp.split(x_BxLxHxD, 2, axis=-1)
+    cos, sin = cos_BxLxF[:, :, None].astype(a.dtype), sin_BxLxF[:, :, None].astype(a.dtype)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)
