@@ -137,8 +137,9 @@ def check(source: Source) -> MediaInfo:
     if trusted and info.duration - duration > max(0.5, 0.1 * info.duration):
         raise MediaError(f"cut short: {duration:.2f} s of the {info.duration:.2f} s that its header promises")
     fps = count / duration if duration > 0 else info.fps
-    # A header's rate is exact where it is right; container rounding makes a counted one 30.12 for 29.97.
-    fps = info.fps if abs(fps - info.fps) < 0.02 * info.fps else fps
+    # Where the header's rate is right it is the exact one (container rounding makes a counted one 30.12 for 29.97);
+    # either way `frames / fps` is the duration.
+    fps = info.fps if abs(count / info.fps - duration) < TOLERANCE_S else fps
     return dataclasses.replace(info, frames=count, duration=duration, fps=fps)
 
 
@@ -161,7 +162,7 @@ def encode_video(frames: np.ndarray, fps: float, *, lossless: bool = False) -> b
     rate = Fraction(fps).limit_denominator(1001)
     buffer = io.BytesIO()
     # No threads and no tags that name a time or a library's build: the same frames are the same bytes.
-    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as container:
+    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=rate)
         stream.width, stream.height = width, height
         stream.pix_fmt = "rgb24" if lossless else "yuv444p" if full_colour else "yuv420p"

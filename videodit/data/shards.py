@@ -54,6 +54,17 @@ def read_metadata(directory: epath.PathLike) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
+def begin(directory: epath.PathLike, metadata: Mapping[str, Any], splits: Mapping[str, Sequence[ShardThunk]]) -> None:
+    """Claims `directory` for a dataset made from `metadata`; `write_shards` does so itself.
+
+    Raises:
+      UserError: where the directory holds a dataset, whole or begun, that was made from something else.
+    """
+    directory = epath.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    _same_origin(directory, dict(metadata, shards={split: len(thunks) for split, thunks in splits.items()}))
+
+
 def read_index(directory: epath.PathLike, split: str) -> dict[str, np.ndarray]:
     """Returns the columns named by `index` for every record of a split, in record order, without touching the shards."""
     with np.load(io.BytesIO((epath.Path(directory) / f"index-{split}.npz").read_bytes()), allow_pickle=False) as columns:
@@ -80,8 +91,7 @@ def write_shards(directory: epath.PathLike, *, name: str, features: tfds.feature
       UserError: where the directory holds a dataset, whole or begun, that was made from something else.
     """
     directory = epath.Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    _same_origin(directory, dict(metadata or {}, shards={split: len(thunks) for split, thunks in splits.items()}))
+    begin(directory, metadata or {}, splits)
     jobs = [_Shard(directory=str(directory), name=name, split=split, number=number, of=len(thunks), features=features.to_json(),
                    index=tuple(index), thunk=thunk)
             for split, thunks in splits.items() for number, thunk in enumerate(thunks)]
