@@ -1,0 +1,118 @@
+"""What a checkpoint directory holds, read without any model's code: names, shapes, arrays and a fingerprint of the weights."""
+
+from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+import hashlib
+import json
+import math
+from typing import Any
+
+from etils import epath
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+# Arrays are read in groups of about this size, so that memory does not grow with the model.
+_GROUP_BYTES = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """One array of a checkpoint's state; `name` is its path in the tree, e.g. `params/blocks/attention/kernel`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    path: tuple[Any, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        return self.size * jax.numpy.dtype(self.dtype).itemsize
+
+
+def finished_steps(workdir: epath.PathLike) -> list[int]:
+    """Returns the steps that have a whole checkpoint in `workdir/checkpoints`, in increasing order."""
+    folder = epath.Path(workdir) / "checkpoints"
+    if not folder.exists():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit() and is_checkpoint(path))
+
+
+def is_checkpoint(path: epath.PathLike) -> bool:
+    """Says whether `path` is a checkpoint that was written to its end."""
+    path = epath.Path(path)
+    return (path / "state" / "_METADATA").exists() and ocp.utils.is_checkpoint_finalized(path)
+
+
+def leaves(checkpoint: epath.PathLike) -> list[Leaf]:
+    """Returns the arrays of a checkpoint's state, in the tree's order, without reading them."""
+    tree = ocp.PyTreeCheckpointHandler().metadata(epath.Path(checkpoint) / "state").tree
+    return [
+        Leaf(name=jax.tree_util.keystr(path, simple=True, separator="/"), shape=tuple(each.shape), dtype=str(each.dtype), path=path)
+        for path, each in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+
+
+def read(checkpoint: epath.PathLike, chosen: Sequence[Leaf]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (name, array on the host) for the chosen leaves, in their order."""
+    folder = epath.Path(checkpoint) / "state"
+    handler = ocp.PyTreeCheckpointHandler()
+    tree = handler.metadata(folder).tree
+    for group in _groups(chosen):
+        names = {leaf.name for leaf in group}
+        # Placeholders mark what stays unread; a list in the tree keeps its length that way.
+        item = jax.tree_util.tree_map_with_path(
+            lambda path, each: each if jax.tree_util.keystr(path, simple=True, separator="/") in names else ocp.PLACEHOLDER, tree
+        )
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        found = handler.restore(folder, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy))
+        arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): each
+                  for path, each in jax.tree_util.tree_leaves_with_path(found) if isinstance(each, np.ndarray)}
+        for leaf in group:
+            yield leaf.name, arrays[leaf.name]
+
+
+def _groups(chosen: Sequence[Leaf]) -> Iterator[list[Leaf]]:
+    group, size = [], 0
+    for leaf in chosen:
+        if group and size + leaf.bytes > _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(leaf)
+        size += leaf.bytes
+    if group:
+        yield group
+
+
+def fingerprint(named_arrays: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Returns the SHA-256, as 64 hex digits, over name, dtype, shape and little-endian bytes of each array, in the order given."""
+    digest = hashlib.sha256()
+    for name, array in named_arrays:
+        array = np.asarray(array)
+        digest.update(f"{name}\0{array.dtype.name}\0{array.shape}\0".encode())
+        digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint_weights(checkpoint: epath.PathLike) -> str:
+    """Returns the fingerprint of a checkpoint's weights, `state["params"]`, in the order of their names."""
+    weights = sorted((leaf for leaf in leaves(checkpoint) if leaf.name.startswith("params/")), key=lambda leaf: leaf.name)
+    return fingerprint((name.removeprefix("params/"), array) for name, array in read(checkpoint, weights))
+
+
+def data_position(checkpoint: epath.PathLike) -> Any:
+    """Returns the position of the data iterator that was saved with the weights, as JSON values; None where there is none."""
+    folder = epath.Path(checkpoint) / "data"
+    if not folder.exists():
+        return None
+    found = {}
+    for path in sorted(folder.iterdir(), key=lambda each: each.name):
+        try:
+            found[path.name] = json.loads(path.read_text())
+        except (ValueError, UnicodeDecodeError, IsADirectoryError):
+            continue  # markers of the checkpoint library
+    return found.get("metadata", found) or None
