@@ -13,8 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from videodit.core.errors import UserError
-from videodit.data import media
-from videodit.data import shards
+from videodit.data import media, shards
 
 NAME = "clips"
 # Features that the sizes table knows for all clips without opening a record.
@@ -22,27 +21,29 @@ INDEX = ("key", "frames", "height", "width", "fps")
 
 
 def features() -> tfds.features.FeaturesDict:
-    """Returns the features of a clip's record; sizes are those of the upright picture, `frames` and `fps` the file's own."""
+    """Returns the features of a record; sizes are those of the upright picture, `frames` and `fps` the file's own."""
     f = tfds.features
-    return f.FeaturesDict({
-        "key": f.Text(doc="unique and stable: the path in the source folder, or the number in a world"),
-        "media": f.Scalar(np.object_, doc="the bytes of a video or image file"),
-        "format": f.Text(doc="of those bytes: mp4, webm, png, jpeg, ..."),
-        "height": f.Scalar(np.int32),
-        "width": f.Scalar(np.int32),
-        "frames": f.Scalar(np.int32),
-        "fps": f.Scalar(np.float32),
-        "captions": {"original": f.Text(), "descriptive": f.Text()},
-        "source": f.Text(doc="where the clip comes from"),
-        "state": f.Text(doc="JSON of a world's true state; empty for real clips"),
-    })
+    return f.FeaturesDict(
+        {
+            "key": f.Text(doc="unique and stable: the path in the source folder, or the number in a world"),
+            "media": f.Scalar(np.object_, doc="the bytes of a video or image file"),
+            "format": f.Text(doc="of those bytes: mp4, webm, png, jpeg, ..."),
+            "height": f.Scalar(np.int32),
+            "width": f.Scalar(np.int32),
+            "frames": f.Scalar(np.int32),
+            "fps": f.Scalar(np.float32),
+            "captions": {"original": f.Text(), "descriptive": f.Text()},
+            "source": f.Text(doc="where the clip comes from"),
+            "state": f.Text(doc="JSON of a world's true state; empty for real clips"),
+        }
+    )
 
 
 class ClipDataset:
     """The clips of one split in fixed order, a random-access source for grain; it pickles, and reopens in a worker.
 
-    `dataset[i]` is a dict of the record's features, strings as `str`, media as `bytes`. `sizes` is `int32 [n, 3]` (frames,
-    height, width), `fps` is `float32 [n]`, `keys` a list of n: all known without opening a record.
+    `dataset[i]` is a dict of the record's features, strings as `str`, media as `bytes`. `sizes` is `int32 [n, 3]`
+    (frames, height, width), `fps` is `float32 [n]`, `keys` a list of n: all known without opening a record.
 
     Raises:
       UserError: where the directory holds no finished dataset, or the split does not exist.
@@ -51,10 +52,14 @@ class ClipDataset:
     def __init__(self, directory: epath.PathLike, split: str = "train"):
         self.directory, self.split = epath.Path(directory), split
         if not shards.is_complete(self.directory):
-            raise UserError(f"{os.fspath(self.directory)!r} holds no finished dataset: run `videodit prepare` on it first")
+            raise UserError(
+                f"{os.fspath(self.directory)!r} holds no finished dataset: run `videodit prepare` on it first"
+            )
         if not (self.directory / f"index-{split}.npz").exists():
             known = sorted(path.name[6:-4] for path in self.directory.glob("index-*.npz"))
-            raise UserError(f"the dataset {os.fspath(self.directory)!r} has no split {split!r}; it has {', '.join(known)}")
+            raise UserError(
+                f"the dataset {os.fspath(self.directory)!r} has no split {split!r}; it has {', '.join(known)}"
+            )
         index = shards.read_index(self.directory, split)
         self.keys: list[str] = index["key"].tolist()
         self.sizes = np.stack([index["frames"], index["height"], index["width"]], axis=-1).astype(np.int32)
@@ -79,12 +84,18 @@ class ClipDataset:
     def __getstate__(self) -> dict[str, Any]:
         return dict(self.__dict__, _source=None)
 
-    def __repr__(self) -> str:
-        return f"ClipDataset({os.fspath(self.directory)!r}, {self.split!r})"  # grain compares it when an iterator is restored
+    def __repr__(self) -> str:  # grain compares it when an iterator is restored
+        return f"ClipDataset({os.fspath(self.directory)!r}, {self.split!r})"
 
 
-def decode_record(record: Mapping[str, Any], *, fps: float | None = None, start: float = 0.0, frames: int | None = None,
-                  size: tuple[int, int] | None = None) -> np.ndarray:
+def decode_record(
+    record: Mapping[str, Any],
+    *,
+    fps: float | None = None,
+    start: float = 0.0,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
     """Returns `uint8 [T, H, W, 3]` sRGB of a record; the arguments are those of `media.decode`.
 
     Raises:

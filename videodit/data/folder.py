@@ -5,6 +5,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import os
 import time
 from typing import Any
 
@@ -12,8 +13,7 @@ from etils import epath
 
 from videodit.core.errors import UserError
 from videodit.core.files import write_atomically
-from videodit.data import media
-from videodit.data import shards
+from videodit.data import media, shards
 
 CAPTIONS = "captions.jsonl"
 REJECTS = "rejects.jsonl"
@@ -26,7 +26,8 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The files of a folder, `{path in it: (bytes, time modified)}`, their captions, and lines of captions that name no file."""
+    """The files of a folder, `{path in it: (bytes, time modified)}`, their captions, and lines of captions that name no
+    file."""
 
     folder: str
     files: dict[str, tuple[int, int]]
@@ -49,12 +50,10 @@ def find(folder: epath.PathLike, besides: epath.PathLike | None = None) -> Input
     root = epath.Path(folder)
     if not root.is_dir():
         raise UserError(f"data.folder {str(folder)!r} is not a folder, expected one that holds media files")
-    without = str(epath.Path(besides)).rstrip("/") + "/" if besides else None
+    output = epath.Path(besides) if besides else None
     files = {}
-    for path in root.rglob("*"):
+    for path in _walk(root, output):
         name = path.relative_to(root).as_posix()
-        if any(part.startswith(".") for part in name.split("/")) or (without and str(path).startswith(without)) or not path.is_file():
-            continue
         if name != CAPTIONS:
             stat = path.stat()
             files[name] = (stat.length, int(stat.mtime))
@@ -62,15 +61,30 @@ def find(folder: epath.PathLike, besides: epath.PathLike | None = None) -> Input
     return Inputs(folder=str(folder), files=dict(sorted(files.items())), captions=captions, rejects=rejects)
 
 
-def check_all(inputs: Inputs, output: epath.Path, workers: int, progress: Callable[[str, int, int], None] | None = None) -> list[Row]:
+def _walk(folder: epath.Path, without: epath.Path | None) -> Iterator[epath.Path]:
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path == without:
+            continue
+        if not path.is_dir():
+            yield path
+        elif not os.path.islink(path):  # a link to a folder may lead round in a circle
+            yield from _walk(path, without)
+
+
+def check_all(
+    inputs: Inputs, output: epath.Path, workers: int, progress: Callable[[str, int, int], None] | None = None
+) -> list[Row]:
     """Decodes every file once and returns a row for each, in the order of `inputs.files`.
 
     The rows are kept in `output`, so that a later run checks only what is new or has changed.
     """
     path = output / _CHECKS
     rows = {row["file"]: row for row in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
-    rows = {file: rows[file] for file, stat in inputs.files.items()
-            if file in rows and (rows[file]["bytes"], rows[file]["modified"]) == stat}
+    rows = {
+        file: rows[file]
+        for file, stat in inputs.files.items()
+        if file in rows and (rows[file]["bytes"], rows[file]["modified"]) == stat
+    }
     todo = [file for file in inputs.files if file not in rows]
     saved = time.monotonic()
     for file, result in _check_files(inputs.folder, todo, workers):
@@ -104,8 +118,16 @@ def check_file(folder: str, file: str) -> dict[str, Any]:
         return {"reason": f"cannot be read: {error.strerror or error}", "record": None}
     except Exception as error:  # whatever else a decoder may raise, one file must not end the run
         return {"reason": f"{type(error).__name__}: {error}", "record": None}
-    return {"reason": None, "record": {"format": info.format, "height": info.height, "width": info.width, "frames": info.frames,
-                                       "fps": info.fps}}
+    return {
+        "reason": None,
+        "record": {
+            "format": info.format,
+            "height": info.height,
+            "width": info.width,
+            "frames": info.frames,
+            "fps": info.fps,
+        },
+    }
 
 
 def _check_files(folder: str, files: list[str], workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -150,7 +172,9 @@ def _captions(path: epath.Path, files: dict[str, Any]) -> tuple[dict[str, str], 
             if not isinstance(file, str) or not isinstance(caption, str):
                 raise TypeError
         except (ValueError, KeyError, TypeError):
-            rejects.append({"file": f"{CAPTIONS}, line {number}", "reason": 'not a line {"file": name, "caption": text}'})
+            rejects.append(
+                {"file": f"{CAPTIONS}, line {number}", "reason": 'not a line {"file": name, "caption": text}'}
+            )
             continue
         if file not in files:
             rejects.append({"file": file, "reason": f"{CAPTIONS} names it, but it does not exist"})

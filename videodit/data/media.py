@@ -1,7 +1,7 @@
 """Media in and out: probing, streaming decode to upright sRGB frames resampled by timestamps, deterministic encoding.
 
-PyAV reads everything that moves, Pillow everything that does not. Pixels are `uint8 [T, H, W, 3]`; sizes are (height, width) of
-the upright picture with square pixels, so after rotation and sample aspect ratio.
+PyAV reads everything that moves, Pillow everything that does not. Pixels are `uint8 [T, H, W, 3]`; sizes are (height,
+width) of the upright picture with square pixels, so after rotation and sample aspect ratio.
 """
 
 from collections.abc import Iterator
@@ -10,18 +10,17 @@ import dataclasses
 from fractions import Fraction
 import io
 import itertools
-import os
 from typing import Literal
 
 import av
 from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from etils import epath
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image
 
 from videodit.core.files import write_atomically
-
-Source = str | os.PathLike | bytes
+from videodit.data import stills
+from videodit.data.stills import MediaError, Source
 
 # Containers such as WebM round timestamps to a millisecond, so a frame this much late still counts as on time.
 TOLERANCE_S = 1e-3
@@ -30,11 +29,6 @@ LONGEST_GAP_S = 600.0
 # Below this area, starting decoder threads costs more than they save.
 _THREADS_FROM_AREA = 256 * 256
 _HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
-_STILLS = {"PNG": "png", "JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp", "BMP": "bmp", "TIFF": "tiff", "PPM": "ppm"}
-
-
-class MediaError(Exception):
-    """A file that cannot be used; the message is the reason, short enough for a line of a table."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,14 +52,22 @@ def probe(source: Source) -> MediaInfo:
     Raises:
       MediaError: where no frame of it can be read.
     """
-    image = _open_image(source)
+    image = stills.open_still(source)
     if image is not None:
         with image:
             width, height = image.size
             if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # 5 to 8 lie on their side
                 width, height = height, width
-            return MediaInfo(kind="image", format=_STILLS[image.format], codec=image.format.lower(), height=height, width=width,
-                             frames=1, fps=1.0, duration=0.0)
+            return MediaInfo(
+                kind="image",
+                format=stills.FORMATS[image.format],
+                codec=image.format.lower(),
+                height=height,
+                width=width,
+                frames=1,
+                fps=1.0,
+                duration=0.0,
+            )
     with _open_video(source) as (container, stream), _reasons():
         first = next(container.decode(stream), None)
         if first is None:
@@ -74,17 +76,31 @@ def probe(source: Source) -> MediaInfo:
         duration, fps = _duration(container, stream), float(_rate(stream))
         name = container.format.name.split(",")[0]
         name = {"mov": "mp4", "matroska": "webm" if _codec(stream) in ("vp8", "vp9", "av1") else "mkv"}.get(name, name)
-        return MediaInfo(kind="video", format=name, codec=_codec(stream), height=height, width=width,
-                         frames=stream.frames or max(1, round(duration * fps)), fps=fps, duration=duration or 1 / fps,
-                         hdr=first.color_trc in _HDR)
+        return MediaInfo(
+            kind="video",
+            format=name,
+            codec=_codec(stream),
+            height=height,
+            width=width,
+            frames=stream.frames or max(1, round(duration * fps)),
+            fps=fps,
+            duration=duration or 1 / fps,
+            hdr=first.color_trc in _HDR,
+        )
 
 
-def decode(source: Source, *, fps: float | None = None, start: float = 0.0, frames: int | None = None,
-           size: tuple[int, int] | None = None) -> np.ndarray:
+def decode(
+    source: Source,
+    *,
+    fps: float | None = None,
+    start: float = 0.0,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
     """Decodes a clip, or the part of it that is asked for, to `uint8 [T, H, W, 3]` sRGB.
 
-    Frame k is the picture on screen at `start + k / fps` seconds after the first frame: timestamps decide, never indices. With
-    `fps=None` every frame from `start` on comes as it is. A still has one frame at every time.
+    Frame k is the picture on screen at `start + k / fps` seconds after the first frame: timestamps decide, never
+    indices. With `fps=None` every frame from `start` on comes as it is. A still has one frame at every time.
 
     Args:
       source: a path (local or `gs://`) or the bytes of a file.
@@ -94,7 +110,8 @@ def decode(source: Source, *, fps: float | None = None, start: float = 0.0, fram
       size: (height, width) wanted: scaled to cover it, what sticks out is cut off evenly. None keeps the native size.
 
     Raises:
-      MediaError: where the file is not media, a frame up to the last one asked for is corrupt, or there is none at `start`.
+      MediaError: where the file is not media, a frame up to the last one asked for is corrupt, or there is none at
+        `start`.
     """
     stacked = list(itertools.islice(stream_frames(source, fps=fps, start=start, size=size), frames))
     if not stacked:
@@ -102,13 +119,14 @@ def decode(source: Source, *, fps: float | None = None, start: float = 0.0, fram
     return np.stack(stacked)
 
 
-def stream_frames(source: Source, *, fps: float | None = None, start: float = 0.0,
-                  size: tuple[int, int] | None = None) -> Iterator[np.ndarray]:
+def stream_frames(
+    source: Source, *, fps: float | None = None, start: float = 0.0, size: tuple[int, int] | None = None
+) -> Iterator[np.ndarray]:
     """Yields the frames of `decode` one by one, `uint8 [H, W, 3]`, and holds no more than one at a time."""
-    image = _open_image(source)
+    image = stills.open_still(source)
     if image is not None:
         with image:
-            yield _image_pixels(image, size)
+            yield stills.still_pixels(image, size)
         return
     with _open_video(source) as (container, stream), _reasons():
         picture = _Picture(stream, size)
@@ -153,8 +171,8 @@ def encode_image(frame: np.ndarray) -> bytes:
 def encode_video(frames: np.ndarray, fps: float, *, lossless: bool = False) -> bytes:
     """Returns `uint8 [T, H, W, 3]` sRGB as the bytes of an H.264 MP4 file; equal frames give equal bytes.
 
-    Small and odd sizes keep full colour resolution (4:4:4), which halving would smear or cannot express; others are 4:2:0, which
-    every browser plays. `lossless` keeps every bit of every pixel.
+    Small and odd sizes keep full colour resolution (4:4:4), which halving would smear or cannot express; others are
+    4:2:0, which every browser plays. `lossless` keeps every bit of every pixel.
     """
     frames = _pixels(frames)
     _, height, width, _ = frames.shape
@@ -176,20 +194,29 @@ def encode_video(frames: np.ndarray, fps: float, *, lossless: bool = False) -> b
         for pixels in frames:
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             if not lossless:
-                frame = reformatter.reformat(frame, format=stream.pix_fmt, dst_colorspace=Colorspace.ITU709, dst_color_range=1,
-                                             interpolation=_SCALING, threads=1)
+                frame = reformatter.reformat(
+                    frame,
+                    format=stream.pix_fmt,
+                    dst_colorspace=Colorspace.ITU709,
+                    dst_color_range=1,
+                    interpolation=_SCALING,
+                    threads=1,
+                )
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return buffer.getvalue()
 
 
 def write(path: epath.PathLike, frames: np.ndarray, fps: float) -> epath.Path:
-    """Writes frames `uint8 [T, H, W, 3]` as PNG where T = 1, else MP4, all or nothing; returns the path, suffix put right."""
-    path = epath.Path(path).with_suffix(".png" if len(frames) == 1 else ".mp4")
-    return write_atomically(path, encode_image(frames[0]) if len(frames) == 1 else encode_video(frames, fps))
+    """Writes `uint8 [T, H, W, 3]` as PNG where T = 1, else MP4, whole or not at all; returns the path, suffixed."""
+    still = len(frames) == 1
+    path = epath.Path(path).with_suffix(".png" if still else ".mp4")
+    return write_atomically(path, encode_image(frames[0]) if still else encode_video(frames, fps))
 
 
-_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+_SCALING = (
+    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
 
 
 class _Picture:
@@ -199,26 +226,37 @@ class _Picture:
         self._stream, self._size, self._reformatter = stream, size, VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        alpha = frame.format.name in ("bgra", "rgba", "argb", "abgr", "ya8", "pal8") or frame.format.name.startswith("yuva")
+        alpha = frame.format.name in ("bgra", "rgba", "argb", "abgr", "ya8", "pal8") or frame.format.name.startswith(
+            "yuva"
+        )
         hdr = frame.color_trc in _HDR
         height, width = native = _upright_size(frame, self._stream)
         if self._size:
-            height, width = _cover(native, self._size)
+            height, width = stills.cover(native, self._size)
         turned = frame.rotation % 180 != 0
         # Files that do not say mean BT.601 below HD and BT.709 from HD on, as players have it.
         guess = Colorspace.ITU709 if min(frame.width, frame.height) >= 720 else Colorspace.ITU601
         frame_out = self._reformatter.reformat(
-            frame, width=height if turned else width, height=width if turned else height, format="rgba" if alpha else "rgb24",
-            src_colorspace=guess if frame.colorspace == 2 else None, interpolation=_SCALING, threads=1,
-            dst_color_trc=ColorTrc.IEC61966_2_1 if hdr else None, dst_color_primaries=ColorPrimaries.BT709 if hdr else None)
+            frame,
+            width=height if turned else width,
+            height=width if turned else height,
+            format="rgba" if alpha else "rgb24",
+            src_colorspace=guess if frame.colorspace == 2 else None,
+            interpolation=_SCALING,
+            threads=1,
+            dst_color_trc=ColorTrc.IEC61966_2_1 if hdr else None,
+            dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
+        )
         pixels = frame_out.to_ndarray()
         if alpha:
-            pixels = _on_white(pixels)
+            pixels = stills.on_white(pixels)
         pixels = np.rot90(pixels, round(frame.rotation / 90))
-        return np.ascontiguousarray(_centre(pixels, self._size) if self._size else pixels)
+        return np.ascontiguousarray(stills.centre(pixels, self._size) if self._size else pixels)
 
 
-def _resample(timed: Iterator[tuple[float, float, av.VideoFrame]], start: float, fps: float | None) -> Iterator[av.VideoFrame]:
+def _resample(
+    timed: Iterator[tuple[float, float, av.VideoFrame]], start: float, fps: float | None
+) -> Iterator[av.VideoFrame]:
     """Yields what is on screen at `start + k / fps`, or every frame from `start` on where `fps` is None."""
     shown, index, end = None, 0, 0.0
 
@@ -246,8 +284,8 @@ def _timed(container, stream: av.VideoStream, start: float) -> Iterator[tuple[fl
     span = 1 / float(_rate(stream))
     known = stream.start_time is not None
     origin = float(stream.start_time * stream.time_base) if known else None
-    if known and start > 1.0:
-        # A keyframe is a whole start; should the index lie and land later, the first frames are simply shown early.
+    # Only containers with an index land on a keyframe at or before the time asked for.
+    if known and start > 1.0 and container.format.name.split(",")[0] in ("mov", "matroska", "avi"):
         container.seek(int((origin + start) / stream.time_base), stream=stream, backward=True)
     time = None
     for number, frame in enumerate(container.decode(stream)):
@@ -261,22 +299,6 @@ def _timed(container, stream: av.VideoStream, start: float) -> Iterator[tuple[fl
             time = previous  # out of order: it replaces the one before, and time never runs back
         own = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else span
         yield time, own, frame
-
-
-def _cover(native: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    scale = max(size[0] / native[0], size[1] / native[1])
-    return max(size[0], round(native[0] * scale)), max(size[1], round(native[1] * scale))
-
-
-def _centre(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    top, left = (pixels.shape[0] - size[0]) // 2, (pixels.shape[1] - size[1]) // 2
-    return pixels[top:top + size[0], left:left + size[1]]
-
-
-def _on_white(rgba: np.ndarray) -> np.ndarray:
-    """Lays `uint8 [H, W, 4]` on white, as a page would show it: what transparent pixels hide is not meant to be seen."""
-    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _pixels(frames: np.ndarray) -> np.ndarray:
@@ -328,7 +350,7 @@ def _open_video(source: Source):
     _refuse_text(source)
     with contextlib.ExitStack() as stack:
         try:
-            container = stack.enter_context(av.open(stack.enter_context(_file(source))))
+            container = stack.enter_context(av.open(stack.enter_context(stills.open_source(source))))
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError("not a media file, or cut off before its index") from error
         if not container.streams.video:
@@ -340,13 +362,9 @@ def _open_video(source: Source):
         yield container, stream
 
 
-def _file(source: Source):
-    return io.BytesIO(source) if isinstance(source, bytes) else epath.Path(source).open("rb")
-
-
 def _refuse_text(source: Source) -> None:
-    """FFmpeg opens some texts as media (playlists that name other files, drawings in letters): none of them is a clip."""
-    with _file(source) as file:
+    """FFmpeg opens some texts as media (playlists that name other files, drawings in letters): none is a clip."""
+    with stills.open_source(source) as file:
         head = file.read(1024)
     if not head:
         raise MediaError("empty file")
@@ -355,52 +373,3 @@ def _refuse_text(source: Source) -> None:
         raise MediaError("a web page or XML, not media")
     if text:
         raise MediaError("text, not media")
-
-
-def _open_image(source: Source) -> Image.Image | None:
-    """Returns the still picture in a file, or None where it holds something else."""
-    file = _file(source)
-    try:
-        image = Image.open(file)
-    except Exception as error:  # Pillow raises many kinds for what is not a picture
-        file.close()
-        if isinstance(error, Image.DecompressionBombError):
-            raise MediaError(f"picture too large: {error}") from error
-        return None
-    if image.format not in _STILLS or (getattr(image, "n_frames", 1) > 1 and image.format != "MPO"):
-        animated_webp = image.format == "WEBP"
-        file.close()
-        if animated_webp:
-            raise MediaError("animated WebP is not read: convert it to MP4")
-        return None
-    return image
-
-
-def _image_pixels(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
-    try:
-        image.load()
-        image = ImageOps.exif_transpose(image)
-        profile = image.info.get("icc_profile")
-        if image.mode.startswith("I") or image.mode == "F":
-            image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
-        transparent = image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
-        image = _to_srgb(image, profile, "RGBA" if transparent else "RGB")
-        pixels = np.asarray(image)
-        image = Image.fromarray(_on_white(pixels) if transparent else pixels)
-        if size:
-            height, width = _cover((image.height, image.width), size)
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-            return np.ascontiguousarray(_centre(np.asarray(image), size))
-        return np.array(image)
-    except Exception as error:
-        raise MediaError(f"broken picture: {error}") from error
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None, mode: str) -> Image.Image:
-    if profile and image.mode in ("RGB", "RGBA", "CMYK"):
-        with contextlib.suppress(ImageCms.PyCMSError):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode=mode)
-    return image.convert(mode)
-
-

@@ -1,7 +1,7 @@
 """Sharded ArrayRecord datasets that TFDS opens, written so that a kill at any moment loses no finished shard.
 
-A shard is written under a temporary name, synced and renamed; a re-run writes only the shards that are missing. The TFDS metadata
-comes last, so a directory that `tfds.builder_from_directory` opens is complete.
+A shard is written under a temporary name, synced and renamed; a re-run writes only the shards that are missing. The
+TFDS metadata comes last, so a directory that `tfds.builder_from_directory` opens is complete.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -66,15 +66,26 @@ def begin(directory: epath.PathLike, metadata: Mapping[str, Any], splits: Mappin
 
 
 def read_index(directory: epath.PathLike, split: str) -> dict[str, np.ndarray]:
-    """Returns the columns named by `index` for every record of a split, in record order, without touching the shards."""
-    with np.load(io.BytesIO((epath.Path(directory) / f"index-{split}.npz").read_bytes()), allow_pickle=False) as columns:
+    """Returns the columns named by `index` for every record of a split, in record order, without opening a shard."""
+    with np.load(
+        io.BytesIO((epath.Path(directory) / f"index-{split}.npz").read_bytes()), allow_pickle=False
+    ) as columns:
         return dict(columns)
 
 
-def write_shards(directory: epath.PathLike, *, name: str, features: tfds.features.FeaturesDict,
-                 splits: Mapping[str, Sequence[ShardThunk]], version: str = "1.0.0", description: str = "",
-                 metadata: Mapping[str, Any] | None = None, index: Sequence[str] = (), workers: int = 1,
-                 progress: ShardProgress | None = None) -> ShardSummary:
+def write_shards(
+    directory: epath.PathLike,
+    *,
+    name: str,
+    features: tfds.features.FeaturesDict,
+    splits: Mapping[str, Sequence[ShardThunk]],
+    version: str = "1.0.0",
+    description: str = "",
+    metadata: Mapping[str, Any] | None = None,
+    index: Sequence[str] = (),
+    workers: int = 1,
+    progress: ShardProgress | None = None,
+) -> ShardSummary:
     """Writes a dataset, or what is missing of it.
 
     Args:
@@ -92,9 +103,20 @@ def write_shards(directory: epath.PathLike, *, name: str, features: tfds.feature
     """
     directory = epath.Path(directory)
     begin(directory, metadata or {}, splits)
-    jobs = [_Shard(directory=str(directory), name=name, split=split, number=number, of=len(thunks), features=features.to_json(),
-                   index=tuple(index), thunk=thunk)
-            for split, thunks in splits.items() for number, thunk in enumerate(thunks)]
+    jobs = [
+        _Shard(
+            directory=str(directory),
+            name=name,
+            split=split,
+            number=number,
+            of=len(thunks),
+            features=features.to_json(),
+            index=tuple(index),
+            thunk=thunk,
+        )
+        for split, thunks in splits.items()
+        for number, thunk in enumerate(thunks)
+    ]
     done = {job.path.name: job.finished() for job in jobs}
     missing = [job for job in jobs if done[job.path.name] is None]
     found, total = len(jobs) - len(missing), len(jobs)
@@ -110,9 +132,12 @@ def write_shards(directory: epath.PathLike, *, name: str, features: tfds.feature
             write_atomically(directory / f"index-{split}.npz", _index_bytes(shards, index))
         _write_tfds_metadata(directory, name, version, description, features, by_split)
     _clean(directory)
-    return ShardSummary(records={split: sum(each["records"] for each in shards) for split, shards in by_split.items()},
-                        bytes={split: sum(each["bytes"] for each in shards) for split, shards in by_split.items()},
-                        shards_found=found, shards_written=len(missing))
+    return ShardSummary(
+        records={split: sum(each["records"] for each in shards) for split, shards in by_split.items()},
+        bytes={split: sum(each["bytes"] for each in shards) for split, shards in by_split.items()},
+        shards_found=found,
+        shards_written=len(missing),
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -135,8 +160,10 @@ class _Shard:
         return epath.Path(self.directory) / "shards" / f"{self.split}-{self.number:05d}.json"
 
     def finished(self) -> dict[str, Any] | None:
-        """Returns what the sidecar says of a finished shard, else None. The shard is renamed last, so it vouches for both."""
-        return json.loads(self.sidecar.read_text()) if self.path.exists() and self.sidecar.exists() else None
+        """Returns what the sidecar says of a finished shard, else None."""
+        # The shard is renamed into place last, so it vouches for both.
+        done = self.path.exists() and self.sidecar.exists()
+        return json.loads(self.sidecar.read_text()) if done else None
 
     def write(self) -> dict[str, Any]:
         features = tfds.features.FeaturesDict.from_json(self.features)
@@ -182,8 +209,10 @@ def _run(shards: Sequence[_Shard], workers: int):
 
 
 def process_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
-    """Returns a pool of fresh processes (never forked: the parent may hold threads) that end when the parent is killed."""
-    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent)
+    """Returns a pool of fresh processes (no fork: the parent may hold threads) that end when the parent is killed."""
+    return concurrent.futures.ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent
+    )
 
 
 def _follow_parent() -> None:
@@ -199,8 +228,10 @@ def _same_origin(directory: epath.Path, metadata: dict[str, Any]) -> None:
     before = read_metadata(directory)
     for key in [*metadata, *before] if before else ():
         if before.get(key) != metadata.get(key):
-            raise UserError(f"{os.fspath(directory)!r} holds a dataset made with {key}={_short(before.get(key))}, not "
-                            f"{_short(metadata.get(key))}: choose another directory, or delete that one")
+            raise UserError(
+                f"{os.fspath(directory)!r} holds a dataset made with {key}={_short(before.get(key))}, not "
+                f"{_short(metadata.get(key))}: choose another directory, or delete that one"
+            )
     if not before:
         write_atomically(directory / "metadata.json", json.dumps(metadata, indent=2) + "\n")
 
@@ -212,20 +243,33 @@ def _short(value: Any) -> str:
 
 def _index_bytes(shards: Sequence[Mapping[str, Any]], index: Sequence[str]) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **{column: np.asarray([value for shard in shards for value in shard["index"][column]]) for column in index})
+    np.savez(
+        buffer,
+        **{column: np.asarray([value for shard in shards for value in shard["index"][column]]) for column in index},
+    )
     return buffer.getvalue()
 
 
 def _write_tfds_metadata(directory: epath.Path, name: str, version: str, description: str, features, by_split) -> None:
-    identity = tfds.core.dataset_info.DatasetIdentity(name=name, version=tfds.core.Version(version), data_dir=os.fspath(directory),
-                                                      module_name="")
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name=name, version=tfds.core.Version(version), data_dir=os.fspath(directory), module_name=""
+    )
     info = tfds.core.DatasetInfo(builder=identity, features=features, description=description or name)
     info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
     template = tfds.core.ShardedFileTemplate(dataset_name=name, data_dir=directory, filetype_suffix="array_record")
-    info.set_splits(tfds.core.splits.SplitDict([
-        tfds.core.SplitInfo(name=split, shard_lengths=[each["records"] for each in shards], filename_template=template,
-                            num_bytes=sum(each["bytes"] for each in shards))
-        for split, shards in by_split.items()]))
+    info.set_splits(
+        tfds.core.splits.SplitDict(
+            [
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=[each["records"] for each in shards],
+                    filename_template=template,
+                    num_bytes=sum(each["bytes"] for each in shards),
+                )
+                for split, shards in by_split.items()
+            ]
+        )
+    )
     with tempfile.TemporaryDirectory() as folder:
         info.write_to_directory(epath.Path(folder))
         names = sorted(path.name for path in epath.Path(folder).iterdir())
