@@ -67,9 +67,7 @@ def begin(directory: epath.PathLike, metadata: Mapping[str, Any], splits: Mappin
 
 def read_index(directory: epath.PathLike, split: str) -> dict[str, np.ndarray]:
     """Returns the columns named by `index` for every record of a split, in record order, without opening a shard."""
-    with np.load(
-        io.BytesIO((epath.Path(directory) / f"index-{split}.npz").read_bytes()), allow_pickle=False
-    ) as columns:
+    with np.load(io.BytesIO((epath.Path(directory) / f"index-{split}.npz").read_bytes()), allow_pickle=False) as columns:
         return dict(columns)
 
 
@@ -166,7 +164,7 @@ class _Shard:
         return json.loads(self.sidecar.read_text()) if done else None
 
     def write(self) -> dict[str, Any]:
-        features = tfds.features.FeaturesDict.from_json(self.features)
+        serialize = _serializer(tfds.features.FeaturesDict.from_json(self.features))
         columns, records, size = {column: [] for column in self.index}, 0, 0
         remote = "://" in self.directory
         with tempfile.TemporaryDirectory(dir=None if remote else self.directory, prefix=".partial-") as folder:
@@ -174,7 +172,7 @@ class _Shard:
             writer = array_record_module.ArrayRecordWriter(partial, _OPTIONS)
             try:
                 for example in self.thunk():
-                    record = features.serialize_example(example)
+                    record = serialize(example)
                     writer.write(record)
                     records, size = records + 1, size + len(record)
                     for column in self.index:
@@ -190,6 +188,16 @@ class _Shard:
                 os.replace(partial, self.path)
                 _sync(self.directory)
         return result
+
+
+def _serializer(features: tfds.features.FeaturesDict) -> Callable[[Mapping[str, Any]], bytes]:
+    """Returns TFDS's own encoding of a record, in a fixed order: a proto map's differs between processes."""
+    serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
+
+    def serialize(example: Mapping[str, Any]) -> bytes:
+        return serializer.get_tf_example(features.encode_example(example)).SerializeToString(deterministic=True)
+
+    return serialize
 
 
 def _run(shards: Sequence[_Shard], workers: int):
@@ -210,9 +218,7 @@ def _run(shards: Sequence[_Shard], workers: int):
 
 def process_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
     """Returns a pool of fresh processes (no fork: the parent may hold threads) that end when the parent is killed."""
-    return concurrent.futures.ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent
-    )
+    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent)
 
 
 def _follow_parent() -> None:
