@@ -10,7 +10,7 @@ from videodit.data.worlds.motion import poses
 from videodit.data.worlds.scene import Scene, Solid
 
 SAMPLES = 2  # rays a pixel along each side
-LIGHT = np.array([-0.36, 0.80, -0.48]) / np.linalg.norm([-0.36, 0.80, -0.48])  # towards the light
+LIGHT = np.array([-0.52, 0.74, -0.42]) / np.linalg.norm([-0.52, 0.74, -0.42])  # towards the light
 # One direction for each ray of a pixel: together they make a light with some width, so a shadow with a soft edge.
 LIGHT_SPREAD = ((-0.06, -0.02), (0.02, -0.06), (-0.02, 0.06), (0.06, 0.02))
 CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
@@ -101,7 +101,8 @@ def _shade(solid, to_local, forward, origin, direction, t, normal):
 
     # Normals of rays that miss are of any length: clipping keeps them finite.
     wrapped = np.clip(0.5 + 0.5 * dot(local(LIGHT)), 0, 1)
-    light = 0.40 + 0.66 * wrapped * wrapped
+    light = 0.38 + 0.60 * wrapped * wrapped + 0.10 * dot(local(np.array([0.0, 1.0, 0.0])))
+    light = np.maximum(light, 0.3)
     if solid.shape in ("ball", "ring"):
         inverse = np.float32(1 / solid.half)
         light = light * shapes.tone(solid.shape, [(origin[i] + t * direction[i]) * inverse for i in range(3)])

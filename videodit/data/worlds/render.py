@@ -6,7 +6,7 @@ from videodit.data.worlds.camera import View, view
 from videodit.data.worlds.layers import Layer, layers, shadow
 from videodit.data.worlds.scene import COLOURS, STILL, Ground, Scene
 
-SKY_HIGH, SKY_LOW = np.array([0.70, 0.75, 0.82], np.float32), np.array([0.90, 0.91, 0.93], np.float32)
+SKY_HIGH, SKY_LOW = np.array([0.62, 0.69, 0.78], np.float32), np.array([0.90, 0.92, 0.94], np.float32)
 SHADOW = np.float32(0.45)  # share of the ground's light that a full shadow takes
 CHUNK_RAYS = 1_500_000  # frames are cast in chunks so that a large picture does not need all memory at once
 
@@ -36,10 +36,11 @@ def background(ground: Ground, view: View, height: int, width: int) -> np.ndarra
         phases.append(line[:, :, None] + depth[:, :, None] * (across[:, None] * x)[:, None, :])
     wave = np.float32(np.pi / ground.square)
     pattern = np.sin(phases[0] * wave) * np.sin(phases[1] * wave)
+    pattern *= np.float32(1.35) / (np.float32(0.35) + np.abs(pattern))  # waves to soft squares
     far = depth * focal[:, None]
     # The pattern fades before it becomes finer than a pixel, and the ground fades into the sky's foot.
-    contrast = np.float32(0.085) / (1 + (far / 3.2) ** 4)
-    haze = 1 - np.exp(-np.maximum(far - 2.0, 0) * np.float32(0.16))
+    contrast = np.float32(0.075) / (1 + (far / 2.6) ** 4)
+    haze = 1 - np.exp(-np.maximum(far - 1.6, 0) * np.float32(0.15))
     haze = np.where(down < -1e-3, haze, 1)[:, :, None, None]
     low = np.clip(down / focal[:, None] * 2.2, 0, 1)[:, :, None, None]
     sky = SKY_LOW * (1 - low) + SKY_HIGH * low  # [T, H, 1, 3]

@@ -8,13 +8,14 @@ import numpy as np
 from videodit.data.worlds import shapes
 from videodit.data.worlds.camera import project, view
 from videodit.data.worlds.config import WorldsConfig, choices
+from videodit.data.worlds.motion import poses
 from videodit.data.worlds.scene import DIRECTIONS, SIZES, STILL, Camera, Ground, Motion, Scene, Solid
 
 EVENT_SECONDS = 0.5  # when a solid that turns or stops does so
 # Speeds in units a second. Across the frame a solid passes a third of the shorter side in one second; depth is seen
 # foreshortened, so a solid that comes closer or goes away has to be faster to be as plain to see.
 SPEED = {"left": 0.33, "right": 0.33, "closer": 0.46, "away": 0.46}
-START = {"left": (0.26, 0.02), "right": (-0.26, 0.02), "closer": (0.0, 0.40), "away": (0.0, -0.26), STILL: (0.0, 0.0)}
+START = {"left": (0.26, 0.02), "right": (-0.26, 0.02), "closer": (0.0, 0.34), "away": (0.0, -0.24), STILL: (0.0, 0.0)}
 CAMERA_RATE = {"pan": 0.16, "orbit": 0.36, "zoom": 0.30}
 
 
@@ -33,32 +34,44 @@ def sample_scene(config: WorldsConfig, index: int) -> Scene:
     """The scene of clip `index`: the same for ever for the same config and index."""
     seconds = (clip_shape(config, index)[0] - 1) / config.fps
     rng = _generator(config, index, "scene")
-    camera = _camera(config, rng, seconds)
+    camera = _camera(config, rng)
     count = int(rng.integers(config.solids[0], config.solids[1] + 1))
     found = choices(config)
     # A clip that ends before a solid could turn or stop would show another, perhaps held out, combination.
     motions = [m for m in found if m not in ("turns", "stops") or seconds == 0 or seconds > EVENT_SECONDS + 0.2] or list(found)
-    solids: list[Solid] = []
-    while len(solids) < count:
-        taken = {solid.colour for solid in solids}
-        pool = found[motions[rng.integers(len(motions))]]
-        for _ in range(200):
-            shape, colour, motion, direction = pool[rng.integers(len(pool))]
-            if colour not in taken:
-                break
-        else:
-            free = [each for motion in motions for each in found[motion] if each[1] not in taken]
-            if not free:
-                break
-            shape, colour, motion, direction = free[rng.integers(len(free))]
-        solids.append(_solid(config, rng, shape, colour, motion, direction, camera, seconds))
-    solids = _spread(solids, rng) if len(solids) > 1 else [_into_frame(solids[0], camera)]
+    solids = _solids(config, rng, motions, found, camera, count)
     ground = Ground(angle=float(rng.uniform(0, np.pi / 2)), offset=tuple(float(v) for v in rng.uniform(0, 1, 2)),
                     brightness=float(rng.uniform(0.57, 0.63)))
     return Scene(solids=tuple(solids), camera=camera, ground=ground)
 
 
-def _camera(config, rng, seconds):
+def _solids(config, rng, motions, found, camera, count):
+    """Solids of different colours that never run through each other while anybody may look (two seconds)."""
+    for _ in range(60):
+        solids: list[Solid] = []
+        while len(solids) < count:
+            taken = {solid.colour for solid in solids}
+            free = [each for each in found[motions[rng.integers(len(motions))]] if each[1] not in taken]
+            free = free or [each for motion in motions for each in found[motion] if each[1] not in taken]
+            if not free:
+                break
+            solids.append(_solid(config, rng, free[rng.integers(len(free))], camera))
+        if len(solids) == 1:
+            return [_into_frame(solids[0], camera)]
+        solids = _spread(solids)
+        if not _collide(solids):
+            return solids
+    return [_into_frame(solids[0], camera)] if config.solids[0] == 1 else solids
+
+
+def _collide(solids) -> bool:
+    times = np.linspace(0, 2, 17)
+    ways = [poses(solid, times)[0][:, ::2] for solid in solids]
+    return any(np.linalg.norm(ways[i] - ways[j], axis=1).min() < 1.15 * (solids[i].half + solids[j].half)
+               for i in range(len(solids)) for j in range(i))
+
+
+def _camera(config, rng):
     moving = rng.uniform() < config.camera_odds
     pick = rng.uniform()
     if not config.moving_cameras or (not moving and STILL in config.cameras):
@@ -69,7 +82,8 @@ def _camera(config, rng, seconds):
     return Camera(move=move, rate=float(rate), middle=0.5, elevation=float(rng.uniform(0.265, 0.295)))
 
 
-def _solid(config, rng, shape, colour, motion, direction, camera, seconds):
+def _solid(config, rng, combination, camera):
+    shape, colour, motion, direction = combination
     size = config.sizes_of_solids[rng.integers(len(config.sizes_of_solids))]
     half = SIZES[size] / 2 * rng.uniform(0.95, 1.05)
     # Yaws at which a shape shows what it is: two faces of a cube or pyramid, the hole of a ring.
@@ -111,8 +125,8 @@ def _into_frame(solid, camera):
     return _moved(solid, (x + over * 2 * wide / (right - left), z))
 
 
-def _spread(solids, rng):
-    """Gives several solids a lane each, so that none ever passes through another: lanes lie behind each other."""
+def _spread(solids):
+    """Makes several solids smaller and gives each a place: lanes behind each other, or columns side by side."""
     count = len(solids)
     out = []
     for k, solid in enumerate(solids):

@@ -17,7 +17,7 @@ COLOURS = {
     "purple": (0.54, 0.14, 0.86),
     "pink": (1.00, 0.34, 0.70),
 }
-SIZES = {"small": 0.31, "big": 0.43}  # height of a solid in units of the frame's shorter side
+SIZES = {"small": 0.34, "big": 0.45}  # height of a solid in units of the frame's shorter side
 MOTIONS = ("slides", "rolls", "bounces", "turns", "stops", "stays still")
 DIRECTIONS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "closer": (0.0, -1.0), "away": (0.0, 1.0)}  # (x, z)
 STILL = "still"  # the direction of a solid that does not move, and the move of a camera that does not
@@ -78,7 +78,7 @@ class Ground:
     angle: float = 0.6
     offset: tuple[float, float] = (0.0, 0.0)
     brightness: float = 0.60
-    square: float = 0.42
+    square: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
