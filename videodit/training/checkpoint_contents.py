@@ -23,7 +23,6 @@ class Leaf:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    path: tuple[Any, ...]
 
     @property
     def size(self) -> int:
@@ -52,7 +51,7 @@ def leaves(checkpoint: epath.PathLike) -> list[Leaf]:
     """Returns the arrays of a checkpoint's state, in the tree's order, without reading them."""
     tree = ocp.PyTreeCheckpointHandler().metadata(epath.Path(checkpoint) / "state").tree
     return [
-        Leaf(name=jax.tree_util.keystr(path, simple=True, separator="/"), shape=tuple(each.shape), dtype=str(each.dtype), path=path)
+        Leaf(name=_name(path), shape=tuple(each.shape), dtype=str(each.dtype))
         for path, each in jax.tree_util.tree_leaves_with_path(tree)
     ]
 
@@ -62,18 +61,20 @@ def read(checkpoint: epath.PathLike, chosen: Sequence[Leaf]) -> Iterator[tuple[s
     folder = epath.Path(checkpoint) / "state"
     handler = ocp.PyTreeCheckpointHandler()
     tree = handler.metadata(folder).tree
+    paths, structure = jax.tree_util.tree_flatten_with_path(tree)
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
     for group in _groups(chosen):
         names = {leaf.name for leaf in group}
         # Placeholders mark what stays unread; a list in the tree keeps its length that way.
-        item = jax.tree_util.tree_map_with_path(
-            lambda path, each: each if jax.tree_util.keystr(path, simple=True, separator="/") in names else ocp.PLACEHOLDER, tree
-        )
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        item = structure.unflatten([each if _name(path) in names else ocp.PLACEHOLDER for path, each in paths])
         found = handler.restore(folder, args=ocp.args.PyTreeRestore(item=item, restore_args=as_numpy))
-        arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): each
-                  for path, each in jax.tree_util.tree_leaves_with_path(found) if isinstance(each, np.ndarray)}
+        arrays = {_name(path): each for path, each in jax.tree_util.tree_leaves_with_path(found)}
         for leaf in group:
             yield leaf.name, arrays[leaf.name]
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _groups(chosen: Sequence[Leaf]) -> Iterator[list[Leaf]]:
