@@ -1,0 +1,126 @@
+"""Two runs can be told equal by their fingerprint, and what inspect says is what the files hold."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+from videodit import cli
+from videodit.core import config
+from videodit.training import checkpoint_contents
+from videodit.training import inspect
+
+PARAMETERS = {
+    "blocks": [{"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)}, {"kernel": np.ones((3, 4), np.float32)}],
+    "bias": np.asarray(jnp.ones(3, jnp.bfloat16)),
+}
+
+
+def save(workdir, step, parameters):
+    """Writes a checkpoint of the layout that the training loop writes."""
+    state = {"params": parameters, "opt_state": optax.adamw(1e-3).init(parameters), "ema": parameters, "step": np.int32(step)}
+    with ocp.CheckpointManager(workdir / "checkpoints") as manager:
+        manager.save(
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave({"next_index": 8 * step}))
+        )
+        manager.wait_until_finished()
+    return workdir / "checkpoints" / str(step)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    config.write_config(workdir, {"train": {"steps": 10}})
+    (workdir / "metrics").mkdir()
+    (workdir / "metrics" / "metrics.jsonl").write_text('{"step": 4, "loss": 0.5}\n{"step": 5, "lo')
+    save(workdir, 2, {**PARAMETERS, "bias": PARAMETERS["bias"] * 0})
+    save(workdir, 10, PARAMETERS)
+    return workdir
+
+
+def test_fingerprint_is_of_the_weights_alone(workdir, tmp_path):
+    newest = checkpoint_contents.fingerprint_weights(workdir / "checkpoints" / "10")
+    assert newest == checkpoint_contents.fingerprint_weights(save(tmp_path, 3, PARAMETERS))
+    assert newest != checkpoint_contents.fingerprint_weights(workdir / "checkpoints" / "2")
+
+
+def test_fingerprint_reads_large_models_in_parts(workdir, monkeypatch):
+    whole = checkpoint_contents.fingerprint_weights(workdir / "checkpoints" / "10")
+    monkeypatch.setattr(checkpoint_contents, "_GROUP_BYTES", 50)
+    assert checkpoint_contents.fingerprint_weights(workdir / "checkpoints" / "10") == whole
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [("b", np.float32([1, 2]))],
+        [("a", np.float32([2, 1]))],
+        [("a", np.float64([1, 2]))],
+        [("a", np.float32([[1, 2]]))],
+        [("a", np.float32([1])), ("a", np.float32([2]))],
+    ],
+)
+def test_name_value_dtype_shape_and_split_all_count(other):
+    assert checkpoint_contents.fingerprint(other) != checkpoint_contents.fingerprint([("a", np.float32([1, 2]))])
+
+
+def test_fingerprint_does_not_depend_on_memory_layout_or_byte_order():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    same = checkpoint_contents.fingerprint([("a", array)])
+    assert checkpoint_contents.fingerprint([("a", np.asfortranarray(array))]) == same
+    assert checkpoint_contents.fingerprint([("a", array.astype(">f4"))]) == same
+
+
+def test_workdir_shows_its_newest_checkpoint(workdir):
+    found = inspect.inspect(workdir)
+    assert (found["kind"], found["step"], found["checkpoints"], found["parameters"]) == ("workdir", 10, [2, 10], 27)
+    assert found["fingerprint"] == checkpoint_contents.fingerprint_weights(workdir / "checkpoints" / "10")
+    assert found["data_position"] == {"next_index": 80}
+    assert found["config"] == {"train": {"steps": 10}}
+    assert found["metrics"] == {"step": 4, "loss": 0.5}
+
+
+def test_workdir_without_a_checkpoint_has_no_fingerprint(tmp_path):
+    config.write_config(tmp_path, {"n": 1})
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)  # begun, and killed
+    found = inspect.inspect(tmp_path)
+    assert (found["step"], found["fingerprint"]) == (None, None)
+    assert "no checkpoint yet" in inspect.to_text(found)
+
+
+def test_checkpoint_lists_every_array(workdir):
+    found = inspect.inspect(workdir / "checkpoints" / "10")
+    arrays = {each["name"]: each for each in found["arrays"]}
+    assert arrays["params/blocks/0/kernel"] == {"name": "params/blocks/0/kernel", "shape": [3, 4], "dtype": "float32", "bytes": 48}
+    assert arrays["params/bias"]["dtype"] == "bfloat16" and "opt_state/0/mu/bias" in arrays
+    text = inspect.to_text(found)
+    assert "kernel  float32 3x4  48 bytes" in text and "step           10" in text
+
+
+def test_dataset_shows_what_it_holds_and_what_was_left_out(tmp_path):
+    (tmp_path / "metadata.json").write_text('{"source": "folder"}')
+    columns = dict(key=np.array(["a", "b", "c"]), frames=np.array([8, 8, 1]), height=np.array([36, 36, 64]),
+                   width=np.array([64, 64, 36]), fps=np.float32([8, 4, 1]))
+    np.savez(tmp_path / "index-train.npz", **columns)
+    (tmp_path / "rejects.jsonl").write_text('{"file": "x.mp4", "reason": "cut short"}\n' * 2)
+    found = inspect.inspect(tmp_path)
+    train = found["splits"]["train"]
+    assert (found["kind"], found["complete"], train["clips"], train["images"], train["seconds"]) == ("dataset", False, 3, 1, 3.0)
+    assert train["sizes"] == [{"height": 36, "width": 64, "clips": 2}, {"height": 64, "width": 36, "clips": 1}]
+    assert found["rejects"] == {"cut short": 2}
+    text = inspect.to_text(found)
+    assert "64x36: 2" in text and "cut short" in text and "unfinished" in text
+
+
+def test_the_verb_prints_one_line_of_json(workdir, capsys):
+    assert cli.main(["inspect", f"--workdir={workdir}", "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert {"step", "fingerprint"} <= json.loads(line).keys()
+
+
+def test_a_folder_of_something_else_is_named(tmp_path, capsys):
+    assert cli.main(["inspect", str(tmp_path)]) == 2
+    assert "holds no dataset, workdir or checkpoint" in capsys.readouterr().err
