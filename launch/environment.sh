@@ -23,12 +23,17 @@ pick_python() {
   return 2
 }
 
+# environment_stamp PYTHON REQUIREMENT REPOSITORY: prints what an environment is made from.
+environment_stamp() {
+  printf '%s %s %s %s\n' "$("$1" -c 'import sys; print(sys.version, sys.base_prefix)')" "$3" "$2" "$(cksum <"$3/setup.py")"
+}
+
 # make_environment DIR REQUIREMENT REPOSITORY: makes the virtual environment DIR with REQUIREMENT (. or .[dev]) of REPOSITORY.
 # A stamp inside DIR holds what it was made from: it is written last, so a half-made or outdated environment is made anew.
 make_environment() {
   local directory=$1 requirement=$2 repository=$3 python stamp
   python=$(pick_python) || return 2
-  stamp="$("$python" -c 'import sys; print(sys.version, sys.base_prefix)') $repository $requirement $(cksum <"$repository/setup.py")"
+  stamp=$(environment_stamp "$python" "$requirement" "$repository")
   if [ -x "$directory/bin/python" ] && [ "$(cat "$directory/.stamp" 2>/dev/null)" = "$stamp" ] \
     && [ -x "$directory/bin/videodit" ]; then
     return 0

@@ -43,13 +43,13 @@ done
 python=$(pick_python) || exit 2
 absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$PWD/$1" ;; esac; }
 workdir=$(absolute "$workdir") config=$(absolute "$config")
-[ -f "$config" ] || fail "--config is '$config', which is not a file"
 source_flags=()
 if [ -n "$data" ]; then
   data=$(absolute "$data")
-  [ -f "$data/captions.jsonl" ] || fail "--data is '$data', which holds no captions.jsonl"
+  [ -d "$data" ] || fail "--data is '$data', which is not a directory"
   source_flags=(--config.data.source=folder "--config.data.folder=$data")
 fi
+[ -f "$config" ] || fail "--config is '$config', which is not a file"
 environment=$repository/.venv
 mkdir -p "$workdir/.done"
 # One run at a time in a workdir. The lock goes with the run, however it ends; a run that was just killed gets a moment.
