@@ -1,5 +1,6 @@
 """Every input becomes a record or a reject with a reason, in an order and a split that never change."""
 
+import importlib
 import json
 import shutil
 
@@ -161,3 +162,15 @@ def test_a_check_never_raises(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(1000))
     assert folders.check_file(str(tmp_path), "a.mp4")["reason"]
     assert folders.check_file(str(tmp_path), "missing.mp4")["reason"]
+
+
+def test_a_file_that_crashes_its_decoder_costs_only_itself(tmp_path, monkeypatch):
+    # Worker processes import what they run, so the crash comes from a module of its own.
+    (tmp_path / "crashing_check.py").write_text(
+        "import os\ndef check_file(folder, file):\n    if file == 'f3': os.abort()\n    return {'reason': None, 'record': {}}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(folders, "check_file", importlib.import_module("crashing_check").check_file)
+    results = dict(folders._check_files("", [f"f{i}" for i in range(12)], 2))
+    assert len(results) == 12
+    assert {file: result["reason"] for file, result in results.items() if result["reason"]} == {"f3": "the decoder crashed on it"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 import concurrent.futures
+from concurrent.futures.process import BrokenProcessPool
 import dataclasses
 import hashlib
 import json
@@ -26,8 +27,10 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The files of a folder, `{path in it: (bytes, time modified)}`, their captions, and lines of captions that name no
-    file."""
+    """The `files` of a folder, `{path in it: (bytes, time modified)}`, and their `captions`.
+
+    `rejects` are lines of the captions that cannot be used, `{"file", "reason"}`.
+    """
 
     folder: str
     files: dict[str, tuple[int, int]]
@@ -71,9 +74,7 @@ def _walk(folder: epath.Path, without: epath.Path | None) -> Iterator[epath.Path
             yield from _walk(path, without)
 
 
-def check_all(
-    inputs: Inputs, output: epath.Path, workers: int, progress: Callable[[str, int, int], None] | None = None
-) -> list[Row]:
+def check_all(inputs: Inputs, output: epath.Path, workers: int, progress: Callable[[str, int, int], None] | None = None) -> list[Row]:
     """Decodes every file once and returns a row for each, in the order of `inputs.files`.
 
     The rows are kept in `output`, so that a later run checks only what is new or has changed.
@@ -81,9 +82,7 @@ def check_all(
     path = output / _CHECKS
     rows = {row["file"]: row for row in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
     rows = {
-        file: rows[file]
-        for file, stat in inputs.files.items()
-        if file in rows and (rows[file]["bytes"], rows[file]["modified"]) == stat
+        file: rows[file] for file, stat in inputs.files.items() if file in rows and (rows[file]["bytes"], rows[file]["modified"]) == stat
     }
     todo = [file for file in inputs.files if file not in rows]
     saved = time.monotonic()
@@ -135,24 +134,27 @@ def _check_files(folder: str, files: list[str], workers: int) -> Iterator[tuple[
         yield from ((file, check_file(folder, file)) for file in files)
         return
     left = dict.fromkeys(files)
-    try:
-        with shards.process_pool(min(workers, len(files))) as pool:
-            futures = {pool.submit(check_file, folder, file): file for file in files}
-            for future in concurrent.futures.as_completed(futures):
-                result = future.result()
-                del left[futures[future]]
-                yield futures[future], result
-    except concurrent.futures.process.BrokenProcessPool:
-        # A file has brought a decoder down. One process a file finds which, and costs only that one.
-        for file in left:
-            yield file, _check_alone(folder, file)
+    while left:
+        try:
+            with shards.process_pool(min(workers, len(left))) as pool:
+                futures = {pool.submit(check_file, folder, file): file for file in left}
+                for future in concurrent.futures.as_completed(futures):
+                    result = future.result()
+                    del left[futures[future]]
+                    yield futures[future], result
+        except BrokenProcessPool:
+            # A file has brought a decoder down, and with it the pool. Files are taken in order, so it is one of the
+            # first without a result; a process for each of them costs only the culprit.
+            for file in list(left)[: 2 * workers + 2]:
+                del left[file]
+                yield file, _check_alone(folder, file)
 
 
 def _check_alone(folder: str, file: str) -> dict[str, Any]:
     with shards.process_pool(1) as pool:
         try:
             return pool.submit(check_file, folder, file).result()
-        except concurrent.futures.process.BrokenProcessPool:
+        except BrokenProcessPool:
             return {"reason": "the decoder crashed on it", "record": None}
 
 
@@ -172,9 +174,7 @@ def _captions(path: epath.Path, files: dict[str, Any]) -> tuple[dict[str, str], 
             if not isinstance(file, str) or not isinstance(caption, str):
                 raise TypeError
         except (ValueError, KeyError, TypeError):
-            rejects.append(
-                {"file": f"{CAPTIONS}, line {number}", "reason": 'not a line {"file": name, "caption": text}'}
-            )
+            rejects.append({"file": f"{CAPTIONS}, line {number}", "reason": 'not a line {"file": name, "caption": text}'})
             continue
         if file not in files:
             rejects.append({"file": file, "reason": f"{CAPTIONS} names it, but it does not exist"})
