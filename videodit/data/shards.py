@@ -288,6 +288,9 @@ def _clean(directory: epath.Path) -> None:
     for path in directory.iterdir():
         if path.name.startswith(".partial-"):
             path.rmtree()
+    for folder in (directory, directory / "shards"):
+        for path in folder.glob(".*.partial"):  # of `write_atomically`
+            path.unlink()
 
 
 def _sync(path: str) -> None:
