@@ -8,6 +8,7 @@ import numpy as np
 from videodit.data.worlds import shapes
 from videodit.data.worlds.camera import project, view
 from videodit.data.worlds.config import WorldsConfig, choices
+from videodit.data.worlds.layers import CORNERS
 from videodit.data.worlds.motion import poses
 from videodit.data.worlds.scene import DIRECTIONS, SIZES, STILL, Camera, Ground, Motion, Scene, Solid
 
@@ -102,7 +103,7 @@ def _solid(config, rng, combination, camera):
         pair = [name for name in pair if name in config.directions] or list(pair)
         then = pair[rng.integers(len(pair))]
         start = start * 0.7 - 0.22 * np.array(DIRECTIONS[then])
-    hop = rng.uniform(0.15, 0.19) if motion == "bounces" else 0.0
+    hop = min(rng.uniform(0.15, 0.19), 0.58 - 2 * half) if motion == "bounces" else 0.0  # the top stays in the frame
     phase = rng.uniform()
     return Solid(shape=shape, colour=colour, size=size, half=float(half), yaw=float(yaw),
                  motion=Motion(kind=motion, direction=direction, then=then, start=(float(start[0]), float(start[1])), speed=float(speed),
@@ -117,12 +118,11 @@ def _moved(solid, start, half=None):
 def _into_frame(solid, camera):
     """Shifts the start sideways until the solid stands whole within the square middle of the first frame."""
     x, z = solid.motion.start
-    wide = 1.1 * solid.half * (1.0 if solid.shape != "cube" else 1.05)
-    seen = view(camera, np.zeros(1))
-    points = np.array([[[x + side * wide, shapes.rest_height(solid.shape, solid.half), z] for side in (-1, 0, 1)]])
-    left, middle, right = project(seen, points, 1, 1)[0, :, 0]
-    over = max(0.02 - left, 0) - max(right - 0.98, 0)
-    return _moved(solid, (x + over * 2 * wide / (right - left), z))
+    centre, turn = poses(solid, np.zeros(1))
+    corners = centre + (CORNERS * shapes.extents(solid.shape, solid.half)) @ turn[0].T
+    seen = project(view(camera, np.zeros(1)), corners[None], 1, 1)[0, :, 0]
+    over = max(0.02 - seen.min(), 0) - max(seen.max() - 0.98, 0)
+    return _moved(solid, (x + over * np.ptp(corners[:, 0]) / np.ptp(seen), z))
 
 
 def _spread(solids):
