@@ -41,7 +41,7 @@ make_environment() {
   echo "installing into $directory with $("$python" --version)" >&2
   rm -rf "$directory"
   "$python" -m venv "$directory" || return 1
-  (cd "$repository" && "$directory/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$requirement") >&2 \
+  (cd "$repository" && "$directory/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --editable "$requirement") >&2 \
     || return 1
   printf '%s\n' "$stamp" >"$directory/.stamp"
 }
