@@ -132,6 +132,11 @@ def test_after_a_resume_the_later_line_of_a_step_wins(tmp_path):
     assert report.read_metrics(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 5.0}, {"step": 3}]
 
 
+def test_a_line_behind_a_half_written_one_is_read(tmp_path):
+    write_metrics(tmp_path, [{"step": 1, "loss": 1.0}, '{"step": 2, "lo{"step": 2, "loss": 2.0}'])
+    assert report.read_metrics(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 2.0}]
+
+
 def test_minutes_of_training_leave_out_the_pause_between_a_kill_and_a_resume():
     times = [0, 60, 120, 100_000, 100_060]
     minutes = report_page._minutes([{"step": i, "time": time} for i, time in enumerate(times)])

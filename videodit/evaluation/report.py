@@ -102,7 +102,8 @@ def read_metrics(workdir: epath.PathLike) -> Metrics:
     by_step: dict[int, dict[str, Any]] = {}
     for line in (_text(epath.Path(workdir) / "metrics" / "metrics.jsonl") or "").splitlines():
         try:
-            point = json.loads(line)
+            # A kill can leave half a line; what the resumed run appends stands behind it on the same line.
+            point = json.loads(line[max(0, line.rfind('{"step"')) :])
         except ValueError:
             continue
         if isinstance(point, dict) and isinstance(point.get("step"), int):
