@@ -7,8 +7,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from videodit.core import config
-from videodit.core import flags
+from videodit.core import config, flags
 from videodit.core.errors import UserError
 
 

@@ -9,9 +9,7 @@ from PIL import Image
 import pytest
 
 from videodit.data import media
-from videodit.evaluation import figures
-from videodit.evaluation import report
-from videodit.evaluation import report_page
+from videodit.evaluation import figures, report, report_page
 
 LAYOUT = {
     "vae": {"psnr_db"},
@@ -48,7 +46,8 @@ class Page(html.parser.HTMLParser):
 
 def write_metrics(workdir, lines):
     (workdir / "metrics").mkdir(parents=True)
-    (workdir / "metrics" / "metrics.jsonl").write_text("".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines))
+    text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (workdir / "metrics" / "metrics.jsonl").write_text("".join(f"{line}\n" for line in text))
 
 
 def dump(path, value):

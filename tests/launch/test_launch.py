@@ -90,8 +90,9 @@ def clone(tmp_path):
     return clone
 
 
-def local(clone, *arguments, **environment):
-    return bash(str(clone / "launch/local.sh"), "--workdir", str(clone / "run"), *arguments, PYTHON=sys.executable, STUB=str(clone), **environment)
+def local(clone, *arguments):
+    script = str(clone / "launch/local.sh")
+    return bash(script, "--workdir", str(clone / "run"), *arguments, PYTHON=sys.executable, STUB=str(clone))
 
 
 def calls(clone):

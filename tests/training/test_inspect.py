@@ -10,8 +10,7 @@ import pytest
 
 from videodit import cli
 from videodit.core import config
-from videodit.training import checkpoint_contents
-from videodit.training import inspect
+from videodit.training import checkpoint_contents, inspect
 
 PARAMETERS = {
     "blocks": [{"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)}, {"kernel": np.ones((3, 4), np.float32)}],
