@@ -78,7 +78,7 @@ class ClipDataset:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         if self._source is None:
-            self._source = tfds.builder_from_directory(self.directory).as_data_source(self.split)
+            self._source = shards.open_split(self.directory, self.split)
         return _to_python(self._source[int(i)])
 
     def __getstate__(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class DataConfig:
     """What a dataset is made from.
 
     Attributes:
+      path: the prepared data set; "" is WORKDIR/dataset.
       source: "worlds" renders clips, "folder" takes files.
       folder: the folder, local or `gs://`, searched with all below it; its `captions.jsonl`, where there is one, has
         lines `{"file": path in the folder, "caption": text}`.
@@ -45,6 +46,7 @@ class DataConfig:
       workers: processes.
     """
 
+    path: str = ""
     source: Literal["worlds", "folder"] = "worlds"
     folder: str = ""
     worlds: WorldsConfig = dataclasses.field(default_factory=WorldsConfig)

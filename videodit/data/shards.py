@@ -65,6 +65,15 @@ def begin(directory: epath.PathLike, metadata: Mapping[str, Any], splits: Mappin
     _same_origin(directory, dict(metadata, shards={split: len(thunks) for split, thunks in splits.items()}))
 
 
+_OPENING = threading.Lock()
+
+
+def open_split(directory: epath.PathLike, split: str) -> Any:
+    """Returns a split as TFDS's random-access source. TFDS's own opening is not safe in threads; this is."""
+    with _OPENING:
+        return tfds.builder_from_directory(directory).as_data_source(split)
+
+
 def read_index(directory: epath.PathLike, split: str) -> dict[str, np.ndarray]:
     """Returns the columns named by `index` for every record of a split, in record order, without opening a shard."""
     with np.load(io.BytesIO((epath.Path(directory) / f"index-{split}.npz").read_bytes()), allow_pickle=False) as columns:

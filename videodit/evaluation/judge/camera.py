@@ -14,7 +14,8 @@ from videodit.data.worlds.scene import Camera
 from videodit.evaluation.judge.segment import hue_chroma_saturation, solid_weight
 
 MODES = ("pan right", "orbit left", "zoom in")
-PAIR_SECONDS = 0.125  # time between compared frames: about a pixel of motion in a small clip
+PAIR_SECONDS = (0.125, 0.25)  # time between compared frames: one or two pixels of motion in a small clip
+ROBUST_STEPS = 3
 
 
 def ground_points(height: int, width: int) -> np.ndarray:
@@ -65,33 +66,46 @@ def _smooth(grey: np.ndarray) -> np.ndarray:
 
 
 def camera_rates(pixels: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rates a second along MODES and the same in units of their standard error, each [3]; zeros for one frame."""
+    """Rates a second along MODES and the same in units of their standard error, each [pairs, 3], from frames that are
+    each of PAIR_SECONDS apart. Zeros where there is nothing to compare."""
     frames, height, width, _ = pixels.shape
+    rates = np.zeros((2, len(PAIR_SECONDS), len(MODES)))
     if frames < 2:
-        return np.zeros(3), np.zeros(3)
-    step = int(np.clip(round(PAIR_SECONDS * fps), 1, frames - 1))
+        return rates[0], rates[1]
     _, chroma, saturation = hue_chroma_saturation(pixels)
     grey = pixels.mean(-1)
     level = np.median(grey, axis=2, keepdims=True)
-    out = widen(solid_weight(chroma, saturation) > 0.3, 2) | widen(grey < 0.86 * level, 1)
-    grey = _smooth(grey)
+    hidden = widen(solid_weight(chroma, saturation) > 0.3, 2) | widen(grey < 0.87 * level, 2)
+    grey = _smooth(_smooth(grey))
+    for k, seconds in enumerate(PAIR_SECONDS):
+        step = int(np.clip(round(seconds * fps), 1, frames - 1))
+        rates[0, k], rates[1, k] = _flow(grey, hidden, step)
+        rates[0, k] *= fps / step
+    return rates[0], rates[1]
+
+
+def _flow(grey, hidden, step):
+    """Motion along MODES between frames `step` apart, and the same in units of its standard error."""
+    frames, height, width = grey.shape
     first, second = slice(None, frames - step), slice(step, None)
-    use = ~(out[first] | out[second])
+    use = ~(hidden[first] | hidden[second])
     use[:, [0, -1]] = use[:, :, [0, -1]] = False
-    middle = 0.5 * (grey[first] + grey[second])
-    down, right = np.gradient(middle, axis=(1, 2))
-    change = (grey[second] - grey[first])[use]
-    fields = flow_fields(height, width)
-    slopes = np.stack([(right * field[..., 0] + down * field[..., 1])[use] for field in fields], axis=1).astype(np.float64)
-    if len(change) < 40:
+    if use.sum() < 40:
         return np.zeros(3), np.zeros(3)
-    normal = slopes.T @ slopes + 1e-6 * np.eye(3)
-    rates = np.linalg.solve(normal, -slopes.T @ change)
-    rest = change + slopes @ rates
-    spread = np.sqrt(np.diag(np.linalg.inv(normal)) * max(float(rest @ rest) / len(rest), 1e-10))
-    return rates * fps / step, rates / spread
+    down, right = np.gradient(0.5 * (grey[first] + grey[second]), axis=(1, 2))
+    change = (grey[second] - grey[first])[use].astype(np.float64)
+    slopes = np.stack([(right * field[..., 0] + down * field[..., 1])[use] for field in flow_fields(height, width)], axis=1).astype(np.float64)
+    trust = np.ones(len(change))
+    # What is left of shadows and reflections moves otherwise than the ground: such pixels lose their say.
+    for _ in range(ROBUST_STEPS):
+        normal = (slopes * trust[:, None]).T @ slopes + 1e-6 * np.eye(3)
+        found = np.linalg.solve(normal, -slopes.T @ (trust * change))
+        rest = change + slopes @ found
+        scale = 1.48 * np.median(np.abs(rest)) + 1e-4
+        trust = 1 / (1 + (rest / (2.5 * scale)) ** 2) ** 2
+    return found, found / (np.sqrt(np.diag(np.linalg.inv(normal))) * scale)
 
 
 def camera_features(rates: np.ndarray, certainty: np.ndarray, seconds: float) -> np.ndarray:
-    """What the camera classifier reads, [7]."""
-    return np.concatenate([rates, np.sign(certainty) * np.log1p(np.abs(certainty)), [seconds]])
+    """What the camera classifier reads, [13]."""
+    return np.concatenate([rates.ravel(), (np.sign(certainty) * np.log1p(np.abs(certainty))).ravel(), [seconds]])

@@ -54,7 +54,7 @@ def _add(found, frames, fps, state):
         found["shape"][0].extend(cuts)
         found["shape"][1].extend([SHAPES.index(solid["shape"])] * len(cuts))
         if len(pixels) > 1:
-            found["motion"][0].append(motion_features(region.weight, fps, rates))
+            found["motion"][0].append(motion_features(region.weight, fps, rates[-1]))
             found["motion"][1].append(HEADINGS.index(solid["direction"]))
 
 

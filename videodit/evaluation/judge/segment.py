@@ -8,6 +8,8 @@ from videodit.data.worlds.scene import COLOURS
 
 REACH = 40.0  # degrees of hue around a colour that still count as it, when no other colour is nearer
 LEAST_SHARE = 0.004  # of the frame's area that a solid covers on average
+MOST_SHARE = 0.7  # more is a coloured picture, not a solid in one
+LEAST_FILL = 0.2  # of the box around a solid; scattered pixels are no solid, and a ring fills 0.45
 LEAST_OF_LARGEST = 0.12  # of the largest solid's area; less is the fringe of another colour
 
 
@@ -56,8 +58,16 @@ def segment(pixels: np.ndarray) -> list[Region]:
     for place, k in enumerate(found):
         own = np.zeros_like(weight)
         own[here] = weight[here] * ((nearest == place) & (distance <= REACH))
-        regions.append(Region(colour=NAMES[k], weight=own))
+        if own.mean() <= MOST_SHARE and _fill(own) >= LEAST_FILL:
+            regions.append(Region(colour=NAMES[k], weight=own))
     return regions
+
+
+def _fill(weight: np.ndarray) -> float:
+    """Share of the boxes around a region, frame by frame, that it fills."""
+    boxes = [box(each) for each in weight]
+    area = sum((b[2] - b[0]) * (b[3] - b[1]) for b in boxes if b)
+    return float(sum(each.sum() for each, b in zip(weight, boxes) if b)) / area if area else 0.0
 
 
 def box(weight: np.ndarray):

@@ -92,7 +92,7 @@ def judge(frames: np.ndarray, fps: float) -> Verdict:
     for region in segment(pixels):
         direction = None
         if moving:
-            features = motion_features(region.weight, fps, rates)
+            features = motion_features(region.weight, fps, rates[-1])
             direction = HEADINGS[int(log_odds(features[None], _coefficients()["motion"]).argmax())]
         solids.append(Judged(shape=_shape(pixels, region), colour=region.colour, size=_size(region.weight), direction=direction))
     return Verdict(solids=tuple(solids), camera=camera)

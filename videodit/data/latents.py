@@ -1,0 +1,68 @@
+"""The data set of latents: what a record holds, and random access to it."""
+
+import json
+import os
+from typing import Any
+
+from etils import epath
+import numpy as np
+import tensorflow_datasets as tfds
+
+from videodit.core.errors import UserError
+from videodit.data import shards
+
+NAME = "latents"
+INDEX = ("key", "frames", "height", "width")
+CONTENTS = "contents.json"
+TOKENIZER = "tokenizer.model"
+
+
+def features() -> tfds.features.FeaturesDict:
+    """Features of a record: one window of a clip. `frames`, `height` and `width` are of the latent."""
+    f = tfds.features
+    return f.FeaturesDict({
+        "key": f.Text(doc="the clip's key and, after '@', where in it the window starts, in seconds"),
+        "latents": f.Scalar(np.object_, doc="float32 little-endian bytes of [frames, height, width, channels]"),
+        "frames": f.Scalar(np.int32), "height": f.Scalar(np.int32), "width": f.Scalar(np.int32),
+        "captions": {"original": f.Text(), "descriptive": f.Text()},
+    })
+
+
+class LatentDataset:
+    """The latents of one split in fixed order, a random-access source for grain; it pickles, and reopens in a worker.
+
+    `dataset[i]` holds `key`, `captions` and `latents`, float32 `[T', H', W', C]`, normalised by the statistics of the VAE that
+    made them. `sizes` is int32 `[n, 3]` of latent (frames, height, width), without opening a record.
+    """
+
+    def __init__(self, directory: epath.PathLike, split: str = "train"):
+        self.directory, self.split = epath.Path(directory), split
+        if not shards.is_complete(self.directory):
+            raise UserError(f"{os.fspath(directory)!r} holds no finished latents: run `videodit encode` first")
+        contents = json.loads((self.directory / CONTENTS).read_text())
+        self.channels: int = contents["channels"]
+        self.vae_fingerprint: str = contents["vae_fingerprint"]
+        index = shards.read_index(self.directory, split)
+        self.sizes = np.stack([index["frames"], index["height"], index["width"]], axis=-1).astype(np.int32)
+        self._source = None
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        if self._source is None:
+            self._source = shards.open_split(self.directory, self.split)
+        record = self._source[int(i)]
+        shape = (int(record["frames"]), int(record["height"]), int(record["width"]), self.channels)
+        return {
+            "clip": int(i),
+            "key": record["key"].decode(),
+            "latents": np.frombuffer(record["latents"], "<f4").reshape(shape),
+            "captions": {kind: text.decode() for kind, text in record["captions"].items()},
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__, _source=None)
+
+    def __repr__(self) -> str:  # grain compares it when an iterator is restored
+        return f"LatentDataset({os.fspath(self.directory)!r}, {self.split!r})"

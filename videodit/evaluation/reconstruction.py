@@ -1,0 +1,59 @@
+"""How well a VAE gives back held-out clips: PSNR, and pictures of source, reconstruction and difference."""
+
+from typing import Any
+
+from etils import epath
+import numpy as np
+
+from videodit.core.files import write_atomically
+from videodit.data.dataset import ClipDataset
+from videodit.data.pipeline import Window, all_windows, read_window
+from videodit.evaluation.pictures import above, enlarge, strip
+from videodit.data.media import encode_image
+from videodit.training.config import ExperimentConfig
+from videodit.training.models import VAEModel
+from videodit.training.restore import TrainedVAE, trained_vae
+
+
+def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of two uint8 arrays of one shape, in dB; 100 where they are equal."""
+    error = np.square(a.astype(np.float64) - b.astype(np.float64)).mean()
+    return float(10 * np.log10(255.0**2 / error)) if error else 100.0
+
+
+def held_out_windows(config: ExperimentConfig, directory: epath.PathLike, count: int) -> tuple[ClipDataset, list[Window]]:
+    """The held-out split, and `count` of its windows at the size that latents are made at, spread over it."""
+    dataset = ClipDataset(directory, "held_out")
+    windows = all_windows(dataset, config.latents.policy)
+    return dataset, [windows[i] for i in np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int))]
+
+
+def reconstruct(config: ExperimentConfig, dataset: ClipDataset, vae: TrainedVAE, windows: list[Window]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(source, reconstruction) of each window, uint8 `[T, H, W, 3]`."""
+    pairs: list[Any] = [None] * len(windows)
+    shapes: dict[tuple[int, int, int], list[int]] = {}
+    for number, window in enumerate(windows):
+        shapes.setdefault((window.frames, window.height, window.width), []).append(number)
+    for numbers in shapes.values():
+        source = np.stack([read_window(dataset, windows[i], config.latents.policy.fps) for i in numbers])
+        for number, pair in zip(numbers, zip(source, vae.decode(vae.encode(source)))):
+            pairs[number] = pair
+    return pairs
+
+
+def write_reconstructions(config: ExperimentConfig, directory: epath.PathLike, model: VAEModel, params: Any, to: epath.Path, count: int = 2) -> None:
+    """Writes `to/reconstruction.png`: strips of source, reconstruction and difference (times 4, on grey), clip after clip, of one shape."""
+    dataset, windows = held_out_windows(config, directory, config.evaluate.reconstructions)
+    longest = max(windows, key=lambda window: window.frames)
+    chosen = [w for w in windows if (w.frames, w.height, w.width) == (longest.frames, longest.height, longest.width)][:count]
+    vae = trained_vae(model, params, {"mean": np.zeros(config.vae.latent_channels), "square": np.ones(config.vae.latent_channels)})
+    write_atomically(to / "reconstruction.png", reconstruction_picture(reconstruct(config, dataset, vae, chosen)))
+
+
+def reconstruction_picture(pairs: list[tuple[np.ndarray, np.ndarray]], frames: int = 5, times: int = 2) -> bytes:
+    """A PNG: for each pair a strip of the source, one of the reconstruction, and one of their difference times 4 on grey."""
+    strips = []
+    for source, made in pairs:
+        difference = np.clip(128 + 4 * (made.astype(np.int16) - source), 0, 255).astype(np.uint8)
+        strips.append(above([strip(each, frames) for each in (source, made, difference)]))
+    return encode_image(enlarge(above(strips), times))

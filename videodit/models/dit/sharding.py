@@ -1,0 +1,12 @@
+"""How the transformer's parameters lie on a mesh: logical axes by the end of a parameter's path."""
+
+AXES = {
+    "blocks/in_proj/kernel": (None, "embed", "mlp"),
+    "blocks/out_proj/kernel": (None, "mlp", "embed"),
+    "modulation/kernel": ("embed", "mlp"),
+    "final_modulation/kernel": ("embed", "mlp"),
+    "condition_in/kernel": (None, "embed"),
+    "text_embed/embedding": (None, "embed"),
+    "patch_embed/kernel": (None, "embed"),
+    "head/kernel": ("embed", None),
+}

@@ -1,0 +1,61 @@
+"""Logical axes to mesh axes, and parameter trees to shardings."""
+
+from collections.abc import Mapping, Sequence
+import re
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+# Which mesh axes each logical axis may be split over, tried in order.
+LOGICAL_RULES: dict[str, tuple[str, ...]] = {
+    "rows": ("data", "fsdp"),  # rows of a packed batch, or clips of a VAE batch
+    "length": ("context",),
+    "embed": ("fsdp",),
+    "heads": ("tensor",),
+    "mlp": ("tensor",),
+}
+
+AxisNames = Sequence[str | None]
+
+
+def spec_of(axes: AxisNames, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
+    """The partition of an array by its logical axes; an axis whose size the mesh does not divide stays whole."""
+    spec = []
+    for name, size in zip(axes, shape, strict=True):
+        split: list[str] = []
+        for mesh_axis in LOGICAL_RULES.get(name, ()) if name else ():
+            ways = mesh.shape[mesh_axis]
+            if ways > 1 and size % ways == 0:
+                split.append(mesh_axis)
+                size //= ways
+        spec.append(tuple(split) or None)
+    return PartitionSpec(*spec)
+
+
+def path_name(path) -> str:
+    """A tree path as `a/b/c`."""
+    return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
+
+
+def tree_shardings(tree, axes_by_name: Mapping[str, AxisNames], mesh: Mesh):
+    """A NamedSharding for each leaf, by the first pattern that ends its path; leaves that none names are whole everywhere.
+
+    It serves optimizer states and averages too: their paths end as the parameters' do.
+    """
+    def sharding(path, leaf):
+        name = path_name(path)
+        for pattern, axes in axes_by_name.items():
+            if len(axes) == leaf.ndim and re.search(f"(^|/){pattern}$", name):
+                return NamedSharding(mesh, spec_of(axes, leaf.shape, mesh))
+        return NamedSharding(mesh, PartitionSpec())
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def batch_shardings(batch, mesh: Mesh):
+    """Rows over `data` and `fsdp`, and the second axis of a packed batch over `context`."""
+    def sharding(path, leaf):
+        axes = ["rows", "length" if path_name(path) != "pixels" and leaf.ndim > 1 else None, *[None] * leaf.ndim][:leaf.ndim]
+        return NamedSharding(mesh, spec_of(axes, leaf.shape, mesh))
+
+    return jax.tree_util.tree_map_with_path(sharding, batch)

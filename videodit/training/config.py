@@ -1,0 +1,153 @@
+"""An experiment: every section of a config, read strictly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from etils import epath
+
+from videodit.core.config import read
+from videodit.core.errors import UserError
+from videodit.data.pipeline import PackingConfig
+from videodit.data.prepare import DataConfig
+from videodit.data.sizes import SizePolicy
+from videodit.diffusion.process import ProcessConfig
+from videodit.models.dit.model import DiTConfig
+from videodit.models.vae.losses import VAELossConfig
+from videodit.models.vae.model import VAEConfig
+from videodit.sharding.mesh import MeshConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETrainingConfig:
+    """What the VAE is trained on: windows of `policy.max_frames` frames in batches of `batch` clips, of at most `max_buckets` sizes."""
+
+    policy: SizePolicy = field(default_factory=lambda: SizePolicy(max_frames=9))
+    batch: int = 16
+    max_buckets: int = 4
+    loss: VAELossConfig = field(default_factory=VAELossConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsConfig:
+    """What `encode` makes. `path` "" is WORKDIR/latents; `vae`, the VAE's workdir, "" is WORKDIR/vae.
+
+    `policy` says at what size and length clips are encoded; `batch`: clips encoded at once; `shard`: clips a file; `vocabulary`: pieces
+    of the tokenizer that is trained on the captions.
+    """
+
+    path: str = ""
+    vae: str = ""
+    policy: SizePolicy = field(default_factory=SizePolicy)
+    batch: int = 32
+    shard: int = 256
+    vocabulary: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter, 2019) with linear warm-up and cosine decay to `end_factor` times the peak.
+
+    Weight decay is on matrices alone. Gradients are clipped to a global norm of `clip`. `ema_decay` is of the average of weights that
+    sampling uses, reached gradually over the first steps.
+    """
+
+    learning_rate: float = 2e-3
+    warmup: int = 40
+    end_factor: float = 0.02
+    b1: float = 0.9
+    b2: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema_decay: float = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The loop: `steps` in all, and how often to log, save and sample. `keep` newest checkpoints stay; `threads` read data ahead."""
+
+    steps: int = 1000
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 200
+    sample_every: int = 200
+    keep: int = 2
+    threads: int = 2
+
+    def __post_init__(self):
+        for name in ("steps", "log_every", "save_every", "sample_every", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name} is {getattr(self, name)}, expected 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """How samples are drawn: solver steps of Heun's method, guidance scale, shift of the levels, rows at once.
+
+    `prompts`, `sizes` (height, width) and `frames` are of the samples drawn while training; "" draws captions of held-out clips.
+    """
+
+    steps: int = 20
+    guidance: float = 2.0
+    shift: float = 1.0
+    fps: float = 8.0
+    prompts: tuple[str, ...] = ()
+    count: int = 8
+    sizes: tuple[tuple[int, int], ...] = ((40, 40),)
+    frames: tuple[int, ...] = (9,)
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How much is measured: held-out clips reconstructed by the VAE, and held-out prompts sampled and judged."""
+
+    reconstructions: int = 64
+    prompts: int = 96
+    seed: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """All of it. `model` says which model `train` trains."""
+
+    model: Literal["vae", "dit"]
+    data: DataConfig = field(default_factory=DataConfig)
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    vae_training: VAETrainingConfig = field(default_factory=VAETrainingConfig)
+    latents: LatentsConfig = field(default_factory=LatentsConfig)
+    dit: DiTConfig = field(default_factory=DiTConfig)
+    packing: PackingConfig = field(default_factory=PackingConfig)
+    process: ProcessConfig = field(default_factory=ProcessConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+def read_experiment(config: Mapping[str, Any]) -> ExperimentConfig:
+    """Reads a config (ConfigDict or dict). Raises UserError that names the key, its value and what is right."""
+    experiment = read(ExperimentConfig, config)
+    grid = tuple(s * p for s, p in zip(experiment.vae.stride, experiment.dit.patch))
+    if experiment.latents.policy.grid != grid:
+        raise UserError(f"config latents.policy.grid is {experiment.latents.policy.grid}, expected the VAE's stride times the patch, {grid}")
+    if experiment.vae_training.policy.grid != experiment.vae.stride:
+        raise UserError(f"config vae_training.policy.grid is {experiment.vae_training.policy.grid}, expected the VAE's stride, {experiment.vae.stride}")
+    return experiment
+
+
+def dataset_path(config: ExperimentConfig, workdir: epath.PathLike) -> epath.Path:
+    """Where the prepared data set of a workdir is."""
+    return epath.Path(config.data.path) if config.data.path else epath.Path(workdir) / "dataset"
+
+
+def latents_path(config: ExperimentConfig, workdir: epath.PathLike) -> epath.Path:
+    """Where the latents of a workdir are."""
+    return epath.Path(config.latents.path) if config.latents.path else epath.Path(workdir) / "latents"
+
+
+def vae_path(config: ExperimentConfig, workdir: epath.PathLike) -> epath.Path:
+    """The workdir of the VAE that a workdir's latents are made with."""
+    return epath.Path(config.latents.vae) if config.latents.vae else epath.Path(workdir) / "vae"

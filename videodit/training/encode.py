@@ -1,0 +1,95 @@
+"""The `encode` verb: clips to latents, beside the data set, in shards that a kill cannot half write."""
+
+from collections.abc import Iterator, Sequence
+import concurrent.futures
+from dataclasses import dataclass
+import json
+import math
+
+from etils import epath
+import numpy as np
+
+from videodit.core.config import to_dict
+from videodit.core.files import write_atomically
+from videodit.data import latents, shards
+from videodit.data.dataset import ClipDataset
+from videodit.data.pipeline import Window, all_windows, read_window
+from videodit.models.text.tokenizer import train_tokenizer
+from videodit.training.config import ExperimentConfig, dataset_path, latents_path, vae_path
+from videodit.training.metrics import Log
+from videodit.training.restore import TrainedVAE, load_vae
+
+
+def encode(config: ExperimentConfig, workdir: epath.PathLike) -> None:
+    """Encodes every window of the train split with the VAE of `config.latents.vae`, and trains the tokenizer of its captions.
+
+    Run again, it writes only the shards that are missing. Raises UserError where the directory holds latents of another VAE,
+    data set or size policy.
+    """
+    settings, directory = config.latents, latents_path(config, workdir)
+    dataset, vae = ClipDataset(dataset_path(config, workdir)), load_vae(vae_path(config, workdir))
+    contents = {"vae_fingerprint": vae.fingerprint, "channels": config.vae.latent_channels, "dataset": dataset.fingerprint,
+                "policy": to_dict(settings.policy), "batch": settings.batch, "shard": settings.shard, "vocabulary": settings.vocabulary}
+    groups = _groups(all_windows(dataset, settings.policy), vae.model.config.stride[0])
+    thunks = [_Shard(dataset=dataset, vae=vae, windows=group[start:start + settings.shard], frames=frames, batch=settings.batch, fps=settings.policy.fps)
+              for frames, group in groups for start in range(0, len(group), settings.shard)]
+    log = Log(workdir)
+    shards.begin(directory, contents, {"train": thunks})
+    if not (directory / latents.TOKENIZER).exists():
+        captions = [text for i in range(len(dataset)) for text in dataset[i]["captions"].values()]
+        write_atomically(directory / latents.TOKENIZER, train_tokenizer(captions, settings.vocabulary))
+    write_atomically(directory / latents.CONTENTS, json.dumps(contents, indent=2) + "\n")
+    written = shards.write_shards(
+        directory, name=latents.NAME, features=latents.features(), splits={"train": thunks}, metadata=contents, index=latents.INDEX,
+        description="Latents of clips, normalised by channel.",
+        progress=lambda done, total, records: log.progress(f"encode: {done}/{total} shards, {records:,} clips"))
+    log.line(f"encode: {written.records['train']:,} latents of {len(dataset):,} clips in {len(groups)} shapes")
+    log.close()
+
+
+def _groups(windows: Sequence[Window], stride: int) -> list[tuple[int, list[Window]]]:
+    """Windows that are encoded together, with the frames that they are padded to.
+
+    The VAE is causal: frames after a clip's end change nothing of its latents, so lengths are rounded up (latents to 1 + a power of
+    two) and few shapes have to be compiled.
+    """
+    groups: dict[tuple[int, int, int], list[Window]] = {}
+    for window in windows:
+        steps = math.ceil((window.frames - 1) / stride)
+        frames = 1 + stride * (2 ** math.ceil(math.log2(steps)) if steps else 0)
+        groups.setdefault((frames, window.height, window.width), []).append(window)
+    return [(key[0], groups[key]) for key in sorted(groups)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shard:
+    """Yields the latents of one shard's windows. Batches are cut the same way each time, so that a redone shard is the same."""
+
+    dataset: ClipDataset
+    vae: TrainedVAE
+    windows: Sequence[Window]
+    frames: int
+    batch: int
+    fps: float
+
+    def __call__(self) -> Iterator[dict]:
+        batches = [self.windows[start:start + self.batch] for start in range(0, len(self.windows), self.batch)]
+        with concurrent.futures.ThreadPoolExecutor(1) as reader:  # reads the next batch while this one is encoded
+            ahead = reader.submit(self._read, batches[0])
+            for number, windows in enumerate(batches):
+                pixels = ahead.result()
+                if number + 1 < len(batches):
+                    ahead = reader.submit(self._read, batches[number + 1])
+                yield from self._records(windows, self.vae.encode(pixels))
+
+    def _read(self, windows: Sequence[Window]) -> np.ndarray:
+        pixels = [read_window(self.dataset, window, self.fps, self.frames) for window in windows]
+        return np.stack(pixels + [pixels[-1]] * (self.batch - len(pixels)))  # one batch size, one compilation
+
+    def _records(self, windows: Sequence[Window], encoded: np.ndarray) -> Iterator[dict]:
+        stride = self.vae.model.config.stride[0]
+        for window, latent in zip(windows, encoded):
+            record = self.dataset[window.record]
+            latent = np.ascontiguousarray(latent[:1 + (window.frames - 1) // stride], "<f4")
+            yield {"key": f"{record['key']}@{window.start:g}", "latents": latent.tobytes(), "captions": record["captions"],
+                   "frames": latent.shape[0], "height": latent.shape[1], "width": latent.shape[2]}

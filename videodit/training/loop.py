@@ -1,0 +1,134 @@
+"""One training loop for every model: read it from top to bottom."""
+
+import math
+import time
+
+from etils import epath
+import jax
+
+from videodit.core.config import write_config
+from videodit.core.memory import peak_rss_bytes
+from videodit.sharding.mesh import make_mesh
+from videodit.sharding.rules import batch_shardings, tree_shardings
+from videodit.training.checkpoints import Checkpoints
+from videodit.training.config import ExperimentConfig
+from videodit.training.jobs import Job, make_job
+from videodit.training.metrics import Log, MetricsWriter, clock, matmul_flops_per_second, mean_of
+from videodit.training.state import init_state, make_optimizer, make_step
+
+
+class NotFinite(RuntimeError):
+    """The loss is not a number: training has stopped, and the newest checkpoint is from before it."""
+
+
+def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
+    """Trains `config.model` in `workdir` to `config.train.steps`, going on from the newest checkpoint where there is one.
+
+    Raises NotFinite when the loss is NaN or infinite, UserError where data or config do not fit.
+    """
+    workdir, settings = epath.Path(workdir), config.train
+
+    # -- model and data
+    job = make_job(config, workdir)
+    optimizer = make_optimizer(config.optimizer, settings.steps)
+    write_config(workdir, config)
+
+    # -- state, laid out on the mesh
+    mesh = make_mesh(config.mesh)
+    make = lambda: init_state(job.model, optimizer, settings.seed)
+    shardings = tree_shardings(jax.eval_shape(make), job.model.axes, mesh)
+    checkpoints, log = Checkpoints(workdir, settings.keep), Log(workdir)
+    state = jax.jit(make, out_shardings=shardings)()
+    if checkpoints.latest is not None:
+        state, position = checkpoints.restore(state)
+        job.batches.set_state(position)
+    begun = int(state["step"])
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
+    log.line(f"{config.model}: {parameters:,} parameters, mesh {dict(mesh.shape)}, step {begun} of {settings.steps}")
+    if begun >= settings.steps:
+        checkpoints.close()
+        return
+
+    # -- step
+    step = jax.jit(make_step(job.model, optimizer, config.optimizer.ema_decay, settings.seed), donate_argnums=0,
+                   out_shardings=(shardings, None))
+    metrics, matmul = MetricsWriter(workdir), matmul_flops_per_second()
+    if begun == 0:
+        job.pictures(state, workdir / "samples" / "0")
+
+    # -- loop. Step n is dispatched before anything of step n - 1 is read, so the device never waits for the host.
+    pending, window = [], _Window()
+    for number in range(begun + 1, settings.steps + 1):
+        host_batch = next(job.batches)
+        window.add(job.work(host_batch))
+        state, told = step(state, _to_device(job, host_batch, mesh))
+        pending.append(told)
+        if len(pending) > 1:
+            _check_finite(pending[-2], number - 1)
+        last = number == settings.steps
+
+        if number % settings.log_every == 0 or last:
+            _check_finite(told, number)
+            values = mean_of(pending) | window.rates(job.unit) | {
+                "matmul_flops_per_second": matmul, "peak_memory_bytes": float(peak_rss_bytes())}
+            metrics.write(number, values)
+            log.progress(_line(number, settings.steps, values, window, job))
+            pending, window = [], _Window()
+
+        if number % settings.save_every == 0 or last:
+            _check_finite(told, number)
+            # The data position is saved before the next batch is drawn: it points at the first batch that `state` has not seen.
+            checkpoints.save(state, job.batches.get_state())
+            window.pause()
+
+        if number % settings.sample_every == 0 or last:
+            job.pictures(state, workdir / "samples" / str(number))
+            window.pause()
+
+    checkpoints.close()
+    metrics.close()
+    log.line(f"{config.model}: step {settings.steps} of {settings.steps} done")
+    log.close()
+
+
+def _to_device(job: Job, batch: dict, mesh):
+    wanted = {name: batch[name] for name in job.device_features}
+    return jax.device_put(wanted, batch_shardings(wanted, mesh))
+
+
+def _check_finite(told: dict, step: int) -> None:
+    loss = float(told["loss"])
+    if not math.isfinite(loss):
+        raise NotFinite(f"the loss is {loss} at step {step}; the newest checkpoint is from before it. "
+                        "Lower optimizer.learning_rate, or look at the data of that step")
+
+
+def _line(number: int, steps: int, values: dict[str, float], window: "_Window", job: Job) -> str:
+    left = (steps - number) * window.seconds / max(window.steps, 1)
+    return (f"step {number}/{steps}  loss {values['loss']:.4f}  {values[f'{job.unit}_per_second']:,.0f} {job.unit}/s  "
+            f"{values['model_flops_per_second'] / 1e9:,.1f} GFLOP/s  {clock(left)} to go")
+
+
+class _Window:
+    """What has been done since the last log point, and how long it took; time spent saving and sampling is left out."""
+
+    def __init__(self):
+        self._start, self._done, self.steps = time.perf_counter(), {"tokens": 0.0, "slots": 0.0, "flops": 0.0}, 0
+
+    def add(self, work: dict[str, float]) -> None:
+        self.steps += 1
+        for name in self._done:
+            self._done[name] += work[name]
+
+    def pause(self) -> None:
+        """Starts the clock again; right after a log point, when nothing has been done."""
+        self.__init__()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def rates(self, unit: str) -> dict[str, float]:
+        seconds = self.seconds
+        return {f"{unit}_per_second": self._done["tokens"] / seconds, "model_flops_per_second": self._done["flops"] / seconds,
+                "real_token_share": self._done["tokens"] / self._done["slots"], "step_seconds": seconds / self.steps}

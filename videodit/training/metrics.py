@@ -1,0 +1,98 @@
+"""Where a run's numbers go: TensorBoard, a line of JSON a log point, a log file, and a progress line on a terminal."""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from etils import epath
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def matmul_flops_per_second(side: int = 1536, repeats: int = 5) -> float:
+    """The best rate that a plain float32 matrix product of `side` reaches here, over `repeats`: what a step is measured against."""
+    a = jnp.ones((side, side), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    product(a, a).block_until_ready()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(a, a).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds)
+
+
+class MetricsWriter:
+    """Writes `workdir/metrics/`: TensorBoard events and `metrics.jsonl`. A step that is written twice counts as written last."""
+
+    def __init__(self, workdir: epath.PathLike):
+        from tensorboardX import SummaryWriter
+
+        self._directory = epath.Path(workdir) / "metrics"
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._events = SummaryWriter(os.fspath(self._directory))
+        self._lines = open(self._directory / "metrics.jsonl", "a") if "://" not in os.fspath(self._directory) else None
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Writes one log point."""
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+        if self._lines:
+            self._lines.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+            self._lines.flush()
+
+    def close(self) -> None:
+        self._events.close()
+        if self._lines:
+            self._lines.close()
+
+
+class Log:
+    """`workdir/log.txt`, and the terminal where there is one: a progress line that is rewritten, and lines that stay."""
+
+    def __init__(self, workdir: epath.PathLike):
+        directory = epath.Path(workdir)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = open(directory / "log.txt", "a") if "://" not in os.fspath(directory) else None
+        self._open_line = False
+
+    def line(self, text: str) -> None:
+        """A line for the log and for whoever looks on."""
+        if self._open_line:
+            print(file=sys.stderr)
+            self._open_line = False
+        print(text, file=sys.stderr, flush=True)
+        self._keep(text)
+
+    def progress(self, text: str) -> None:
+        """A line for the log; on a terminal it replaces the one before it, elsewhere it is not shown."""
+        if sys.stderr.isatty():
+            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+            self._open_line = True
+        self._keep(text)
+
+    def _keep(self, text: str) -> None:
+        if self._file:
+            self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        if self._open_line:
+            print(file=sys.stderr)
+        if self._file:
+            self._file.close()
+
+
+def mean_of(points: list[dict[str, Any]]) -> dict[str, float]:
+    """The mean of each metric over steps, read from the devices."""
+    return {name: float(np.mean([np.asarray(point[name]) for point in points])) for name in points[0]} if points else {}
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03` or `2:03`."""
+    seconds = int(max(seconds, 0))
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -1,0 +1,63 @@
+"""The train state and the step: a pure function of (state, batch), where randomness is folded from the step number."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from videodit.sharding.rules import path_name
+from videodit.training.config import OptimizerConfig
+
+# params, opt_state, ema (of params), step (int32), statistics (running means a model asks for; may be empty). Plain dicts
+# and arrays, so that a checkpoint is readable without the code that wrote it.
+State = dict[str, Any]
+Batch = Mapping[str, jax.Array]
+STATISTICS_DECAY = 0.99
+
+
+class Model(Protocol):
+    """What the step needs of a model. `loss` returns the loss and (metrics, statistics), the latter to be averaged over steps."""
+
+    def init(self, key: jax.Array) -> Any: ...
+
+    def statistics(self) -> Any: ...
+
+    def loss(self, params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]: ...
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """AdamW with clipping and schedule, as `OptimizerConfig` describes."""
+    warmup = min(config.warmup, max(steps - 1, 1))
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, steps, config.learning_rate * config.end_factor)
+    is_matrix = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).endswith(("kernel", "embedding")), params)
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=is_matrix))
+
+
+def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> State:
+    """The state at step 0."""
+    params = model.init(jax.random.key(seed))
+    return {"params": params, "opt_state": optimizer.init(params), "ema": jax.tree.map(jnp.copy, params),
+            "step": jnp.zeros((), jnp.int32), "statistics": model.statistics()}
+
+
+def make_step(model: Model, optimizer: optax.GradientTransformation, ema_decay: float, seed: int) -> Callable[[State, Batch], tuple[State, dict]]:
+    """The train step. Its randomness is `fold_in(key(seed), step)`: a resumed run draws what an unbroken one draws."""
+
+    def step(state: State, batch: Batch) -> tuple[State, dict]:
+        number = state["step"]
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        (loss, (metrics, statistics)), grads = jax.value_and_grad(model.loss, has_aux=True)(state["params"], batch, key)
+        updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
+        params = optax.apply_updates(state["params"], updates)
+
+        ramp = (1.0 + number) / (10.0 + number)  # an average over few steps while there are few
+        ema = optax.incremental_update(params, state["ema"], 1.0 - jnp.minimum(ema_decay, ramp))
+        averaged = optax.incremental_update(statistics, state["statistics"], 1.0 - jnp.minimum(STATISTICS_DECAY, ramp)) if statistics else statistics
+        new = {"params": params, "opt_state": opt_state, "ema": ema, "step": number + 1, "statistics": averaged}
+        return new, {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
+
+    return step
