@@ -10,6 +10,8 @@ from videodit.data.worlds.combinations import combinations, held_out
 from videodit.data.worlds.scene import CAMERA_MOVES, COLOURS, DIRECTIONS, MOTIONS, SIZES, STILL
 
 SPLITS = ("train", "held_out")
+LATE_MOTIONS = ("turns", "stops")  # show what they are only after some time
+LATE_SECONDS = 0.7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,11 @@ class WorldsConfig:
             raise UserError(f"worlds: the {self.split!r} split holds no combination of these shapes, colours, motions and directions; "
                             f"allow more of them or change held_out_share ({self.held_out_share})")
 
+        for length in self.frames:
+            if not shown_in(self, length):
+                raise UserError(f"worlds.frames holds {length}, which at {self.fps} frames a second ends before anything {' or '.join(self.motions)}; "
+                                f"use more than {LATE_SECONDS} seconds or add 'slides' to motions")
+
     @property
     def moving_cameras(self) -> tuple[str, ...]:
         """The camera moves that do move."""
@@ -107,3 +114,10 @@ def choices(config: WorldsConfig) -> dict[str, tuple[tuple[str, str, str, str], 
         if held_out(*combination, share=config.held_out_share) == wanted:
             found.setdefault(combination[2], []).append(combination)
     return {motion: tuple(each) for motion, each in found.items()}
+
+
+def shown_in(config: WorldsConfig, frames: int) -> list[str]:
+    """The motions that a clip of `frames` frames can show. One that ends before a solid could turn or stop would show
+    another, perhaps held out, combination."""
+    seconds = (frames - 1) / config.fps
+    return [motion for motion in choices(config) if seconds == 0 or seconds > LATE_SECONDS or motion not in LATE_MOTIONS]

@@ -7,7 +7,7 @@ import numpy as np
 
 from videodit.data.worlds import shapes
 from videodit.data.worlds.camera import project, view
-from videodit.data.worlds.config import WorldsConfig, choices
+from videodit.data.worlds.config import LATE_MOTIONS, WorldsConfig, choices, shown_in
 from videodit.data.worlds.layers import CORNERS
 from videodit.data.worlds.motion import poses
 from videodit.data.worlds.scene import DIRECTIONS, SIZES, STILL, Camera, Ground, Motion, Scene, Solid
@@ -33,21 +33,19 @@ def clip_shape(config: WorldsConfig, index: int) -> tuple[int, int, int]:
 
 def sample_scene(config: WorldsConfig, index: int) -> Scene:
     """The scene of clip `index`: the same for ever for the same config and index."""
-    seconds = (clip_shape(config, index)[0] - 1) / config.fps
     rng = _generator(config, index, "scene")
     camera = _camera(config, rng)
     count = int(rng.integers(config.solids[0], config.solids[1] + 1))
-    found = choices(config)
-    # A clip that ends before a solid could turn or stop would show another, perhaps held out, combination.
-    motions = [m for m in found if m not in ("turns", "stops") or seconds == 0 or seconds > EVENT_SECONDS + 0.2] or list(found)
-    solids = _solids(config, rng, motions, found, camera, count)
+    motions = shown_in(config, clip_shape(config, index)[0])
+    solids = _solids(config, rng, {motion: choices(config)[motion] for motion in motions}, camera, count)
     ground = Ground(angle=float(rng.uniform(0, np.pi / 2)), offset=tuple(float(v) for v in rng.uniform(0, 1, 2)),
                     brightness=float(rng.uniform(0.57, 0.63)))
     return Scene(solids=tuple(solids), camera=camera, ground=ground)
 
 
-def _solids(config, rng, motions, found, camera, count):
+def _solids(config, rng, found, camera, count):
     """Solids of different colours that never run through each other while anybody may look (two seconds)."""
+    motions = list(found)
     for _ in range(60):
         solids: list[Solid] = []
         while len(solids) < count:
@@ -107,7 +105,7 @@ def _solid(config, rng, combination, camera):
     phase = rng.uniform()
     return Solid(shape=shape, colour=colour, size=size, half=float(half), yaw=float(yaw),
                  motion=Motion(kind=motion, direction=direction, then=then, start=(float(start[0]), float(start[1])), speed=float(speed),
-                               event=EVENT_SECONDS if motion in ("turns", "stops") else 0.0, hop=float(hop), hop_phase=float(phase)))
+                               event=EVENT_SECONDS if motion in LATE_MOTIONS else 0.0, hop=float(hop), hop_phase=float(phase)))
 
 
 def _moved(solid, start, half=None):

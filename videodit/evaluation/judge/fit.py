@@ -1,4 +1,4 @@
-"""Fits the judge's coefficients to rendered worlds: `python -m videodit.evaluation.judge.fit` (about ten minutes).
+"""Fits the judge's coefficients to rendered worlds: `python -m videodit.evaluation.judge.fit` (about four minutes).
 
 Clips come from seeds that nothing else uses, at many sizes and lengths, each as it is and as blur, noise, codec rounding and
 a change of brightness leave it. The same numpy gives the same file.
@@ -74,7 +74,7 @@ def fitted(count: int, seed: int = FIT_SEED) -> dict[str, np.ndarray]:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=9000, help="rendered clips to fit to")
+    parser.add_argument("--count", type=int, default=6000, help="rendered clips to fit to")
     parser.add_argument("--out", default=str(COEFFICIENTS), help="file for the coefficients")
     arguments = parser.parse_args()
     np.savez_compressed(arguments.out, **fitted(arguments.count))
