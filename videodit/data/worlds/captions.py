@@ -37,7 +37,7 @@ def phrase(motion: str, direction: str, then: str = STILL) -> str:
     return f"{motion} {direction}"
 
 
-def _long(motion, direction, then, shape):
+def _long(motion, direction, then):
     if motion == "stays still":
         return "It stays still."
     where = _WHERE[direction]
@@ -75,7 +75,7 @@ def describe(scene: Scene, *, frames: int = 9, fps: float = 8.0) -> dict[str, st
         sentences.append(f"{name[0].upper()}{name[1:]} {place} a grey floor of soft squares." if len(scene.solids) == 1 or image
                          else f"{name[0].upper()}{name[1:]} is {place} a grey floor of soft squares.")
         if not image:
-            sentences.append(_long(*each, solid.shape))
+            sentences.append(_long(*each))
     sentences.append("Soft light falls from the upper left and casts a shadow under a pale sky.")
     if not image:
         text = camera_phrase(scene.camera.move)
