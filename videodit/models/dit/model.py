@@ -80,7 +80,7 @@ class Block(nn.Module):
         joined = jnp.concatenate([attended, nn.gelu(up)], axis=-1)
         out = nn.Dense(width, use_bias=False, dtype=dtype, name="out_proj",
                        kernel_init=nn.initializers.variance_scaling(1.0 / (2 * c.depth), "fan_in", "truncated_normal"))(joined)
-        return x_BxLxC + gate * out, None
+        return (x_BxLxC + gate * out).astype(dtype), None
 
 
 class DiT(nn.Module):
