@@ -28,20 +28,19 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
     experiment = c.ExperimentConfig(
         model=variant,
         data=DataConfig(worlds=worlds, held_out_count=256, shards=16),
-        vae=VAEConfig(
-            latent_channels=16, fold=4, decoder_blocks=1,
-            stages=(Stage(width=48, blocks=0, stride=(2, 2, 2)), Stage(width=128, stride=(2, 1, 1)), Stage(width=128, stride=(2, 1, 1), blocks=0), Stage(width=128))),
-        vae_training=c.VAETrainingConfig(policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=16, max_buckets=3, loss=VAELossConfig(kl=1e-4)),
+        vae=VAEConfig(latent_channels=24, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
+        vae_training=c.VAETrainingConfig(
+            policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3, loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7)),
         latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=96)),
-        dit=DiTConfig(width=128, depth=6, heads=4, unroll=6),
-        packing=PackingConfig(length=160, rows=24, bins=96, max_text_tokens=32, caption_odds={"original": 1.0}),
+        dit=DiTConfig(width=192, depth=4, heads=6, unroll=4),
+        packing=PackingConfig(length=192, rows=12, bins=96, max_text_tokens=32, caption_odds={"original": 1.0}),
         process=ProcessConfig(),
         sample=c.SampleConfig(sizes=SIZES, frames=(9, 9, 9, 17), count=8),
     )
     if variant == "vae":
-        optimizer, train = c.OptimizerConfig(learning_rate=2e-3, warmup=20, weight_decay=1e-4), c.TrainConfig(steps=300, log_every=10, save_every=60, sample_every=150)
+        optimizer, train = c.OptimizerConfig(learning_rate=4e-4, warmup=50, weight_decay=1e-4), c.TrainConfig(steps=560, log_every=20, save_every=140, sample_every=280)
     else:
-        optimizer, train = c.OptimizerConfig(learning_rate=2e-3, warmup=40), c.TrainConfig(steps=700, log_every=10, save_every=100, sample_every=200)
+        optimizer, train = c.OptimizerConfig(learning_rate=2e-3, warmup=60), c.TrainConfig(steps=1000, log_every=20, save_every=200, sample_every=500)
     config = ml_collections.ConfigDict(to_dict(experiment))
     config.optimizer, config.train = to_dict(optimizer), to_dict(train)
     return config

@@ -14,7 +14,7 @@ from videodit.data.dataset import ClipDataset
 from videodit.evaluation import judge as judging
 from videodit.evaluation.pictures import contact_sheet
 from videodit.evaluation.reconstruction import held_out_windows, psnr_db, reconstruct, reconstruction_picture
-from videodit.evaluation.report import read_metrics, write_report
+from videodit.evaluation.report import write_report
 from videodit.generation.sample import held_out_prompts, load_generator, requests_for
 from videodit.training.config import ExperimentConfig, dataset_path, vae_path
 from videodit.training.jobs import dit_model
@@ -90,6 +90,3 @@ def print_judged(shares: dict[str, dict[str, float]], pairs: dict[str, Pairs]) -
             if each:
                 print(f"\n{attribute} of {subject}: rows are wanted, columns judged")
                 print(judging.confusion_text(judging.confusion(each)))
-
-
-__all__ = ["evaluate", "evaluate_vae", "judge_samples", "read_metrics", "true_clips"]

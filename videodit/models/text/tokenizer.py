@@ -15,11 +15,11 @@ _RESERVED = 3 + 256  # pad, unknown, begin, and one piece a byte
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int) -> bytes:
-    """Trains a unigram model of about `vocabulary` pieces and 259 reserved ones; the same captions give the same bytes."""
+    """Trains a byte-pair model of about `vocabulary` pieces and 259 reserved ones; the same captions give the same bytes."""
     unique = sorted({caption for caption in captions if caption.strip()}) or ["a"]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(unique), model_writer=model, model_type="unigram", vocab_size=vocabulary + _RESERVED,
+        sentence_iterator=iter(unique), model_writer=model, model_type="bpe", vocab_size=vocabulary + _RESERVED,
         hard_vocab_limit=False, byte_fallback=True, character_coverage=1.0, normalization_rule_name="nmt_nfkc_cf", max_sentence_length=16_384,
         pad_id=PAD, unk_id=UNKNOWN, bos_id=BEGIN, eos_id=-1, num_threads=1, minloglevel=2)
     return model.getvalue()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from videodit.core.errors import UserError
 
@@ -29,18 +30,22 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """Shape of the autoencoder. Pixels are first folded by `fold` (height and width) into channels."""
+    """Shape of the autoencoder.
 
-    latent_channels: int = 8
-    fold: int = 4
+    Blocks of `fold` (time, height, width) pixels become channels first: 1s keep everything to the convolutions, a large fold leaves
+    them little room and is cheap. The decoder has `decoder_blocks` more residual blocks a stage than the encoder.
+    """
+
+    latent_channels: int = 16
+    fold: tuple[int, int, int] = (1, 4, 4)
     stages: tuple[Stage, ...] = field(default_factory=lambda: (Stage(width=64, stride=(2, 2, 2)), Stage(width=128, stride=(2, 1, 1)), Stage(width=128)))
-    decoder_blocks: int = 1  # more residual blocks a stage in the decoder than in the encoder
+    decoder_blocks: int = 1
     dtype: str = "float32"
 
     @property
     def stride(self) -> tuple[int, int, int]:
         """How many frames, rows and columns of pixels one latent stands for."""
-        t, h, w = 1, self.fold, self.fold
+        t, h, w = self.fold
         for stage in self.stages:
             t, h, w = t * stage.stride[0], h * stage.stride[1], w * stage.stride[2]
         return t, h, w
@@ -84,30 +89,30 @@ def channel_norm(module: nn.Module, x, name: str):
 
 
 class ResidualBlock(nn.Module):
-    """Two causal convolutions around the identity; the second starts at zero."""
+    """A causal 3x3x3 convolution and a product over channels around the identity; the latter starts at zero."""
 
     dtype: str
 
     @nn.compact
     def __call__(self, x):
         width = x.shape[-1]
-        h = CausalConv(width, dtype=self.dtype, name="conv1")(nn.silu(channel_norm(self, x, "norm1")))
-        h = CausalConv(width, dtype=self.dtype, name="conv2", kernel_init=nn.initializers.zeros)(nn.silu(channel_norm(self, h, "norm2")))
-        return x + h
+        h = CausalConv(width, dtype=self.dtype, name="conv")(channel_norm(self, x, "norm"))
+        return x + CausalConv(width, kernel=(1, 1, 1), dtype=self.dtype, name="out", kernel_init=nn.initializers.zeros)(nn.silu(h))
 
 
-def fold_pixels(x, fold: int):
-    """`[B, T, H, W, C] -> [B, T, H / fold, W / fold, fold * fold * C]`."""
-    b, t, h, w, c = x.shape
-    x = x.reshape(b, t, h // fold, fold, w // fold, fold, c)
-    return x.transpose(0, 1, 2, 4, 3, 5, 6).reshape(b, t, h // fold, w // fold, -1)
+def to_blocks(pixels, stride: tuple[int, int, int]):
+    """`[B, 1 + s k, H, W, C] -> [B, 1 + k, H', W', t * h * w * C]`; the first block is the first frame and its copies, so all are causal."""
+    (t, h, w), (b, _, height, width, channels) = stride, pixels.shape
+    past = jnp.concatenate([jnp.repeat(pixels[:, :1], t - 1, axis=1), pixels], axis=1)
+    blocks = past.reshape(b, past.shape[1] // t, t, height // h, h, width // w, w, channels).transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return blocks.reshape(*blocks.shape[:4], -1)
 
 
-def unfold_pixels(x, fold: int):
-    """The inverse of `fold_pixels`."""
-    b, t, h, w, c = x.shape
-    x = x.reshape(b, t, h, w, fold, fold, c // (fold * fold))
-    return x.transpose(0, 1, 2, 4, 3, 5, 6).reshape(b, t, h * fold, w * fold, -1)
+def from_blocks(blocks, stride: tuple[int, int, int]):
+    """The inverse of `to_blocks`."""
+    (t, h, w), (b, frames, rows, columns, n) = stride, blocks.shape
+    pixels = blocks.reshape(b, frames, rows, columns, t, h, w, n // (t * h * w)).transpose(0, 1, 4, 2, 5, 3, 6, 7)
+    return pixels.reshape(b, frames * t, rows * h, columns * w, -1)[:, t - 1:]
 
 
 class Upsample(nn.Module):
@@ -119,15 +124,29 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        t, h, w = self.stride
-        x = CausalConv(self.features * t * h * w, kernel=(3, 1, 1) if t > 1 else (1, 1, 1), dtype=self.dtype, name="conv")(x)
-        if h > 1:
-            x = unfold_pixels(x, h)
-        if t > 1:
-            b, frames, height, width, c = x.shape
-            x = x.reshape(b, frames, height, width, t, c // t).transpose(0, 1, 4, 2, 3, 5)
-            x = x.reshape(b, frames * t, height, width, c // t)[:, t - 1:]
-        return x
+        kernel = (3 if self.stride[0] > 1 else 1, 1, 1)
+        x = CausalConv(self.features * int(np.prod(self.stride)), kernel=kernel, dtype=self.dtype, name="conv")(x)
+        return from_blocks(x, self.stride)
+
+
+# RGB to luma and two colour differences, rows of unit length, orthogonal: JPEG's axes up to scale.
+_LUMA_CHROMA = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
+_CHROMA_COST = 1.5  # a colour difference counts as this much higher in frequency
+_START_LOG_VARIANCE = -10.0  # of a new model's latents: little noise, so that the decoder has something to learn from
+
+
+def cosine_basis(stride: tuple[int, int, int], channels: int) -> np.ndarray:
+    """float32 `[channels, t * h * w * 3]`: the lowest 3D-DCT functions (Ahmed et al., 1974) of a block of pixels, luma before colour.
+
+    They are orthonormal.
+    """
+    wanted = sorted(
+        (sum(k) + (_CHROMA_COST if c else 0), c, k) for c in range(3) for k in np.ndindex(*stride))[:channels]
+    rows = []
+    for _, c, k in wanted:
+        waves = [np.cos(np.pi * f * (np.arange(n) + 0.5) / n) * np.sqrt((2 if f else 1) / n) for f, n in zip(k, stride)]
+        rows.append(np.einsum("t,h,w,c->thwc", *waves, _LUMA_CHROMA[c]).reshape(-1))
+    return np.asarray(rows, np.float32)
 
 
 class Encoder(nn.Module):
@@ -136,15 +155,15 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, pixels):
         c = self.config
-        x = CausalConv(c.stages[0].width, kernel=(1, 1, 1), dtype=c.dtype, name="conv_in")(fold_pixels(pixels, c.fold))
+        x = CausalConv(c.stages[0].width, kernel=(1, 1, 1), dtype=c.dtype, name="conv_in")(to_blocks(pixels, c.fold))
         for i, stage in enumerate(c.stages):
             for j in range(stage.blocks):
                 x = ResidualBlock(c.dtype, name=f"stage{i}_block{j}")(x)
             if stage.stride != (1, 1, 1):
                 width = c.stages[min(i + 1, len(c.stages) - 1)].width
                 x = CausalConv(width, stride=stage.stride, dtype=c.dtype, name=f"stage{i}_down")(x)
-        x = nn.silu(channel_norm(self, x, "norm_out"))
-        return CausalConv(2 * c.latent_channels, kernel=(1, 1, 1), dtype=c.dtype, name="conv_out")(x).astype(jnp.float32)
+        x = channel_norm(self, x, "norm_out")
+        return CausalConv(2 * c.latent_channels, kernel=(1, 1, 1), dtype=c.dtype, name="conv_out", kernel_init=nn.initializers.zeros)(x).astype(jnp.float32)
 
 
 class Decoder(nn.Module):
@@ -153,15 +172,15 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, latents):
         c = self.config
-        x = CausalConv(c.stages[-1].width, dtype=c.dtype, name="conv_in")(latents)
+        x = CausalConv(c.stages[-1].width, kernel=(1, 3, 3), dtype=c.dtype, name="conv_in")(latents)
         for i, stage in reversed(list(enumerate(c.stages))):
             if stage.stride != (1, 1, 1):
                 x = Upsample(stage.width, stage.stride, c.dtype, name=f"stage{i}_up")(x)
             for j in range(stage.blocks + c.decoder_blocks):
                 x = ResidualBlock(c.dtype, name=f"stage{i}_block{j}")(x)
-        x = nn.silu(channel_norm(self, x, "norm_out"))
-        x = CausalConv(3 * c.fold * c.fold, kernel=(1, 1, 1), dtype=c.dtype, name="conv_out")(x)
-        return unfold_pixels(x, c.fold).astype(jnp.float32)
+        x = channel_norm(self, x, "norm_out")
+        x = CausalConv(3 * int(np.prod(c.fold)), kernel=(1, 1, 1), dtype=c.dtype, name="conv_out", kernel_init=nn.initializers.zeros)(x)
+        return from_blocks(x, c.fold).astype(jnp.float32)
 
 
 class VAE(nn.Module):
@@ -172,15 +191,20 @@ class VAE(nn.Module):
     def setup(self):
         self.encoder = Encoder(self.config)
         self.decoder = Decoder(self.config)
+        # The linear part starts as a 3D-DCT codec: a new model gives back a blurred video, and the rest learns what is missing.
+        basis, scale = cosine_basis(self.config.stride, self.config.latent_channels), np.sqrt(np.prod(self.config.stride))
+        self.linear_encode = self.param("linear_encode", lambda key: jnp.asarray(basis.T / scale))
+        self.linear_decode = self.param("linear_decode", lambda key: jnp.asarray(basis * scale))
 
     def encode(self, pixels):
         """float `[B, 1 + s k, H, W, 3]` in [-1, 1] -> mean and log variance, float32 `[B, 1 + k, H', W', C]`."""
         mean, log_variance = jnp.split(self.encoder(pixels), 2, axis=-1)
-        return mean, jnp.clip(log_variance, -20.0, 10.0)
+        mean += to_blocks(pixels, self.config.stride) @ self.linear_encode
+        return mean, jnp.clip(log_variance + _START_LOG_VARIANCE, -20.0, 10.0)
 
     def decode(self, latents):
         """float `[B, 1 + k, H', W', C]` -> float32 `[B, 1 + s k, H, W, 3]`, not clipped."""
-        return self.decoder(latents)
+        return self.decoder(latents) + from_blocks(latents @ self.linear_decode, self.config.stride)
 
     def __call__(self, pixels, key):
         """Reconstruction, mean and log variance; the latent is drawn with `key`."""
