@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 RUNTIME = [
     "absl-py>=2.1",
     "array_record>=0.8",
-    "av>=14.0",
+    "av>=17.0",
     "etils[epath]>=1.12",
     "flax>=0.12",
     "grain>=0.2.15",

@@ -53,12 +53,19 @@ def _experiment(call: Call) -> Any:
 
 
 def _prepare(call: Call) -> None:
+    import rich
+
     from videodit.data.prepare import prepare
 
     output = call.flags.output or (call.flags.workdir and f"{call.flags.workdir.rstrip('/')}/dataset")
     if not output:
         raise UserError("prepare has nowhere to write: give --workdir=DIR (writes DIR/dataset) or --output=DIR")
-    prepare(_experiment(call).data, output)
+    summary = prepare(_experiment(call).data, output, _show_progress if sys.stderr.isatty() else None)
+    rich.print(summary.table())
+
+
+def _show_progress(stage: str, done: int, total: int) -> None:
+    print(f"\r\x1b[2K{stage}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
 def _train(call: Call) -> None:

@@ -58,11 +58,12 @@ class BucketSchedule:
 
     def _order(self, epoch: int) -> np.ndarray:
         """`[batches of the epoch, 2]`: bucket and number within its stream."""
-        if self._epoch is None or self._epoch[0] != epoch:
+        held = self._epoch  # read once: threads that read ahead may be in two epochs at a time
+        if held is None or held[0] != epoch:
             pairs = [(b, k) for b, (first, last) in enumerate(zip(self._before(epoch), self._before(epoch + 1))) for k in range(first, last)]
             shuffled = np.random.default_rng([self.seed, 1, epoch]).permutation(np.asarray(pairs, np.int64).reshape(-1, 2))
-            self._epoch = epoch, shuffled
-        return self._epoch[1]
+            self._epoch = held = epoch, shuffled
+        return held[1]
 
     def batch(self, n: int) -> np.ndarray:
         """`int64 [batch_size]`: the clips of batch n, all of one bucket."""

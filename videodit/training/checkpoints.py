@@ -7,6 +7,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from videodit.core.errors import UserError
+from videodit.training import checkpoint_contents
 from videodit.training.state import State
 
 
@@ -51,15 +52,17 @@ def restore_weights(workdir: epath.PathLike, step: int | None = None) -> tuple[d
 
     Raises UserError where there is none.
     """
-    directory = epath.Path(workdir) / "checkpoints"
-    steps = sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit()) if directory.exists() else []
+    steps = checkpoint_contents.finished_steps(workdir)
     if not steps:
         raise UserError(f"{epath.Path(workdir)!s} holds no checkpoint: run `videodit train` with this workdir first")
     step = steps[-1] if step is None else step
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        path = directory / str(step) / "state"
-        metadata = checkpointer.metadata(path).item_metadata.tree
-        wanted = {name: metadata[name] for name in ("ema", "statistics") if name in metadata}
-        restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=__import__("numpy").ndarray), wanted)
-        item = jax.tree.map(lambda leaf: 0, wanted)
-        return checkpointer.restore(path, args=ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)), step
+    path = epath.Path(workdir) / "checkpoints" / str(step)
+    wanted = [leaf for leaf in checkpoint_contents.leaves(path) if leaf.name.split("/")[0] in ("ema", "statistics")]
+    tree: dict[str, Any] = {"ema": {}, "statistics": {}}
+    for name, array in checkpoint_contents.read(path, wanted):
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = array
+    return tree, step

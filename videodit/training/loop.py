@@ -8,6 +8,7 @@ import jax
 
 from videodit.core.config import write_config
 from videodit.core.memory import peak_rss_bytes
+from videodit.evaluation.report import write_report
 from videodit.sharding.mesh import make_mesh
 from videodit.sharding.rules import batch_shardings, tree_shardings
 from videodit.training.checkpoints import Checkpoints
@@ -49,12 +50,16 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
         checkpoints.close()
         return
 
+    def show(state, number: int) -> None:
+        job.pictures(state, workdir / "samples" / str(number))
+        write_report(workdir.parent if workdir.name == "vae" else workdir)  # the page of the whole job, readable half way
+
     # -- step
     step = jax.jit(make_step(job.model, optimizer, config.optimizer.ema_decay, settings.seed), donate_argnums=0,
                    out_shardings=(shardings, None))
     metrics, matmul = MetricsWriter(workdir), matmul_flops_per_second()
     if begun == 0:
-        job.pictures(state, workdir / "samples" / "0")
+        show(state, 0)
 
     # -- loop. Step n is dispatched before anything of step n - 1 is read, so the device never waits for the host.
     pending, window = [], _Window()
@@ -82,7 +87,7 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
             window.pause()
 
         if number % settings.sample_every == 0 or last:
-            job.pictures(state, workdir / "samples" / str(number))
+            show(state, number)
             window.pause()
 
     checkpoints.close()

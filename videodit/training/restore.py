@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 import functools
-import hashlib
 from typing import Any
 
 from etils import epath
@@ -12,19 +11,11 @@ import numpy as np
 
 from videodit.core.config import read_config
 from videodit.sharding.rules import path_name
+from videodit.training.checkpoint_contents import fingerprint
 from videodit.training.checkpoints import restore_weights
 from videodit.training.config import read_experiment
 from videodit.training.jobs import vae_model
 from videodit.training.models import VAEModel, to_float_pixels
-
-
-def weights_fingerprint(weights: Any) -> str:
-    """SHA-256 over names, types, shapes and bytes of a tree's arrays, in the order of their names; 64 hex digits."""
-    digest = hashlib.sha256()
-    for name, leaf in sorted((path_name(path), np.asarray(leaf)) for path, leaf in jax.tree_util.tree_leaves_with_path(weights)):
-        digest.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 # Compiled once a model and shape, whoever asks and with whatever weights.
@@ -50,7 +41,9 @@ class TrainedVAE:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        return weights_fingerprint({"params": self.params, "mean": self.mean, "std": self.std})
+        """SHA-256 over weights and statistics; 64 hex digits."""
+        leaves = jax.tree_util.tree_leaves_with_path({"params": self.params, "mean": self.mean, "std": self.std})
+        return fingerprint(sorted(((path_name(path), np.asarray(leaf)) for path, leaf in leaves), key=lambda pair: pair[0]))
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 `[B, T, H, W, 3]` -> float32 `[B, T', H', W', C]` of about zero mean and unit variance a channel."""
