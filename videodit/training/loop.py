@@ -19,13 +19,13 @@ from videodit.training.state import init_state, make_optimizer, make_step
 
 
 class NotFinite(RuntimeError):
-    """The loss is not a number: training has stopped, and the newest checkpoint is from before it."""
+    """The loss or its gradient is not a number: training has stopped, and the newest checkpoint is from before it."""
 
 
 def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
     """Trains `config.model` in `workdir` to `config.train.steps`, going on from the newest checkpoint where there is one.
 
-    Raises NotFinite when the loss is NaN or infinite, UserError where data or config do not fit.
+    Raises NotFinite when the loss or its gradient is NaN or infinite, UserError where data or config do not fit.
     """
     workdir, settings = epath.Path(workdir), config.train
 
@@ -80,14 +80,16 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
             log.progress(_line(number, settings.steps, values, window, job))
             pending, window = [], _Window()
 
+        # Pictures come before their step is saved: a run that is killed between the two draws them again, and none is lost.
+        if number % settings.sample_every == 0 or last:
+            _check_finite(told, number)
+            show(state, number)
+            window.pause()
+
         if number % settings.save_every == 0 or last:
             _check_finite(told, number)
             # The data position is saved before the next batch is drawn: it points at the first batch that `state` has not seen.
             checkpoints.save(state, job.batches.get_state())
-            window.pause()
-
-        if number % settings.sample_every == 0 or last:
-            show(state, number)
             window.pause()
 
     checkpoints.close()
@@ -102,10 +104,12 @@ def _to_device(job: Job, batch: dict, mesh):
 
 
 def _check_finite(told: dict, step: int) -> None:
-    loss = float(told["loss"])
-    if not math.isfinite(loss):
-        raise NotFinite(f"the loss is {loss} at step {step}; the newest checkpoint is from before it. "
-                        "Lower optimizer.learning_rate, or look at the data of that step")
+    # The gradient too: where the loss is still a number and its gradient is not, the weights that follow are none.
+    for name, what in (("loss", "loss"), ("grad_norm", "gradient's norm")):
+        value = float(told[name])
+        if not math.isfinite(value):
+            raise NotFinite(f"the {what} is {value} at step {step}; the newest checkpoint is from before it. "
+                            "Lower optimizer.learning_rate, or look at the data of that step")
 
 
 def _line(number: int, steps: int, values: dict[str, float], window: "_Window", job: Job) -> str:
