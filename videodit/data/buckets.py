@@ -60,8 +60,12 @@ class BucketSchedule:
         """`[batches of the epoch, 2]`: bucket and number within its stream."""
         held = self._epoch  # read once: threads that read ahead may be in two epochs at a time
         if held is None or held[0] != epoch:
-            pairs = [(b, k) for b, (first, last) in enumerate(zip(self._before(epoch), self._before(epoch + 1))) for k in range(first, last)]
-            shuffled = np.random.default_rng([self.seed, 1, epoch]).permutation(np.asarray(pairs, np.int64).reshape(-1, 2))
+            before, after = self._before(epoch), self._before(epoch + 1)
+            buckets = np.random.default_rng([self.seed, 1, epoch]).permutation(np.repeat(np.arange(len(before)), after - before))
+            numbers = np.empty_like(buckets)
+            for bucket, first in enumerate(before):  # a stream's own batches keep their order, or a clip could come twice before another came
+                numbers[buckets == bucket] = np.arange(first, after[bucket])
+            shuffled = np.stack([buckets, numbers], axis=-1)
             self._epoch = held = epoch, shuffled
         return held[1]
 
