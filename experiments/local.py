@@ -32,7 +32,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         vae_training=c.VAETrainingConfig(
             policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3, loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7)),
         latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=96)),
-        dit=DiTConfig(width=192, depth=4, heads=6, unroll=4),
+        dit=DiTConfig(width=192, depth=4, heads=3, unroll=4),
         packing=PackingConfig(length=192, rows=12, bins=96, max_text_tokens=32, caption_odds={"original": 1.0}),
         process=ProcessConfig(),
         sample=c.SampleConfig(sizes=SIZES, frames=(9, 9, 9, 17), count=8),
@@ -40,7 +40,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
     if variant == "vae":
         optimizer, train = c.OptimizerConfig(learning_rate=4e-4, warmup=50, weight_decay=1e-4), c.TrainConfig(steps=560, log_every=20, save_every=140, sample_every=280)
     else:
-        optimizer, train = c.OptimizerConfig(learning_rate=2e-3, warmup=60), c.TrainConfig(steps=1000, log_every=20, save_every=200, sample_every=500)
+        optimizer, train = c.OptimizerConfig(learning_rate=2e-3, warmup=60), c.TrainConfig(steps=900, log_every=20, save_every=150, sample_every=300)
     config = ml_collections.ConfigDict(to_dict(experiment))
     config.optimizer, config.train = to_dict(optimizer), to_dict(train)
     return config

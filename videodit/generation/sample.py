@@ -1,5 +1,6 @@
 """The `sample` verb, and the samples that training draws at fixed seeds and prompts."""
 
+import dataclasses
 import json
 import re
 from typing import Any
@@ -37,7 +38,8 @@ def load_generator(config: ExperimentConfig, workdir: epath.PathLike, params: An
                         f"VAE {vae.fingerprint[:12]}: run `videodit encode` into another latents.path, or bring back that VAE")
     tokenizer = Tokenizer((directory / TOKENIZER).read_bytes())
     params = restore_weights(workdir)[0]["ema"] if params is None else params
-    return Generator(model=dit_model(config, contents["channels"], tokenizer.size), params=params, vae=vae, tokenizer=tokenizer,
+    scanned = dataclasses.replace(config, dit=dataclasses.replace(config.dit, unroll=1))  # the same weights, quicker to compile
+    return Generator(model=dit_model(scanned, contents["channels"], tokenizer.size), params=params, vae=vae, tokenizer=tokenizer,
                      row_length=config.packing.length, rows=min(config.packing.rows, 8), max_text_tokens=config.packing.max_text_tokens)
 
 
@@ -78,8 +80,6 @@ def sample_command(*, workdir: str, prompt: str, size: tuple[int, int], seconds:
 
     0 seconds, or less than a frame's time, is an image and becomes a png; everything else an mp4.
     """
-    import dataclasses
-
     config = read_experiment(read_config(workdir))
     given = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
     settings = dataclasses.replace(config.sample, **given)

@@ -1,8 +1,8 @@
 """The packed diffusion transformer: one stream of text and patch tokens, many clips a row.
 
 DiT (Peebles and Xie, 2023) conditioned by adaLN, with these choices:
-- attention and MLP side by side behind one norm (ViT-22B, 2023; the single-stream blocks of FLUX and HunyuanVideo): two wide
-  products a block instead of four, and half the element-wise work;
+- attention and MLP side by side behind one norm (ViT-22B, 2023; the single-stream blocks of FLUX and HunyuanVideo): half the
+  element-wise work of a block that does one after the other, and products that can overlap;
 - one modulation network for all blocks, a bias a block (Wan, PixArt-alpha): a quarter fewer parameters, and the cost of a noise
   level for every token is paid once, not once a block;
 - RMS-normalised queries and keys (ViT-22B), rotary positions over (time, height, width);
@@ -72,14 +72,14 @@ class Block(nn.Module):
         bias = self.param("modulation_bias", nn.initializers.zeros, (3 * width,))
         shift, scale, gate = jnp.split(modulation_BxLx3C + bias, 3, axis=-1)
         h = (normalise(x_BxLxC) * (1 + scale) + shift).astype(dtype)
-        qkv, up = jnp.split(nn.Dense(3 * width + c.mlp_width, use_bias=False, dtype=dtype, name="in_proj")(h), [3 * width], axis=-1)
+        dense = lambda features, name, init=nn.linear.default_kernel_init: nn.Dense(features, use_bias=False, dtype=dtype, name=name, kernel_init=init)
+        qkv, up = dense(3 * width, "qkv")(h), dense(c.mlp_width, "up")(h)
         q, k, v = jnp.moveaxis(qkv.reshape(batch, length, 3, c.heads, -1), 2, 0)
         q = rotate(normalise(q) * self.param("q_scale", nn.initializers.ones, (q.shape[-1],)).astype(dtype), *rope)
         k = rotate(normalise(k) * self.param("k_scale", nn.initializers.ones, (k.shape[-1],)).astype(dtype), *rope)
         attended = packed_attention(q, k, v, segment_ids_BxL).reshape(batch, length, width)
-        joined = jnp.concatenate([attended, nn.gelu(up)], axis=-1)
-        out = nn.Dense(width, use_bias=False, dtype=dtype, name="out_proj",
-                       kernel_init=nn.initializers.variance_scaling(1.0 / (2 * c.depth), "fan_in", "truncated_normal"))(joined)
+        small = nn.initializers.variance_scaling(1.0 / (2 * c.depth), "fan_in", "truncated_normal")
+        out = dense(width, "attention_out", small)(attended) + dense(width, "down", small)(nn.gelu(up))
         return (x_BxLxC + gate * out).astype(dtype), None
 
 
