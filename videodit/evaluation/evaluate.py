@@ -28,8 +28,8 @@ def evaluate(config: ExperimentConfig, workdir: epath.PathLike) -> dict[str, Any
     workdir = epath.Path(workdir)
     vae = load_vae(vae_path(config, workdir))
     found: dict[str, Any] = {"vae": evaluate_vae(config, workdir, vae)}
-    print(f"VAE: {found['vae']['psnr_db']:.2f} dB PSNR on {found['vae']['clips']} held-out clips at "
-          f"{found['vae']['compression']:.1f} times fewer numbers")
+    print(f"VAE: {found['vae']['psnr_db']:.2f} dB PSNR on {found['vae']['clips']} {'held-out' if found['vae']['split'] == 'held_out' else 'training'} "
+          f"clips at {found['vae']['compression']:.1f} times fewer numbers")
     if config.data.source == "worlds":
         pairs = judge_samples(config, workdir)
         found["judge"] = {subject: judging.shares(each) for subject, each in pairs.items()}
@@ -41,7 +41,10 @@ def evaluate(config: ExperimentConfig, workdir: epath.PathLike) -> dict[str, Any
 
 
 def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE) -> dict[str, Any]:
-    """Mean PSNR in dB over held-out clips, and pixels times channels for each number of the latents over the same clips."""
+    """Mean PSNR in dB over held-out clips, and pixels times channels for each number of the latents over the same clips.
+
+    `split` says which clips: a folder that is too small to hold any out is measured on its training clips.
+    """
     dataset, windows = held_out_windows(config, dataset_path(config, workdir), config.evaluate.reconstructions)
     pairs = reconstruct(config, dataset, vae, windows)
     scores = [psnr_db(*pair) for pair in pairs]
@@ -51,7 +54,7 @@ def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE)
     videos = [score for score, (source, _) in zip(scores, pairs) if len(source) > 1]
     order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]))[:4]
     write_atomically(workdir / "evaluation" / "reconstruction.png", reconstruction_picture([pairs[i] for i in order]))
-    return {"psnr_db": float(np.mean(scores)), "psnr_db_videos": float(np.mean(videos)) if videos else None, "clips": len(pairs),
+    return {"psnr_db": float(np.mean(scores)), "psnr_db_videos": float(np.mean(videos)) if videos else None, "clips": len(pairs), "split": dataset.split,
             "compression": pixels / numbers, "stride": list(stride), "latent_channels": channels}
 
 

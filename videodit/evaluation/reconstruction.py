@@ -22,9 +22,15 @@ def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def held_out_windows(config: ExperimentConfig, directory: epath.PathLike, count: int) -> tuple[ClipDataset, list[Window]]:
-    """The held-out split, and `count` of its windows at the size that latents are made at, spread over it."""
-    dataset = ClipDataset(directory, "held_out")
-    windows = all_windows(dataset, config.latents.policy)
+    """The held-out split, and `count` of its windows at the size that latents are made at, spread over it.
+
+    A folder of few clips holds none out: then it is the train split.
+    """
+    for split in ("held_out", "train"):
+        dataset = ClipDataset(directory, split)
+        windows = all_windows(dataset, config.latents.policy)
+        if windows:
+            break
     return dataset, [windows[i] for i in np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int))]
 
 

@@ -49,7 +49,7 @@ def is_checkpoint(path: epath.PathLike) -> bool:
 
 def leaves(checkpoint: epath.PathLike) -> list[Leaf]:
     """Returns the arrays of a checkpoint's state, in the tree's order, without reading them."""
-    tree = ocp.PyTreeCheckpointHandler().metadata(epath.Path(checkpoint) / "state").tree
+    tree = ocp.PyTreeCheckpointHandler().metadata(_state(checkpoint)).tree
     return [
         Leaf(name=_name(path), shape=tuple(each.shape), dtype=str(each.dtype))
         for path, each in jax.tree_util.tree_leaves_with_path(tree)
@@ -58,7 +58,7 @@ def leaves(checkpoint: epath.PathLike) -> list[Leaf]:
 
 def read(checkpoint: epath.PathLike, chosen: Sequence[Leaf]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (name, array on the host) for the chosen leaves, in their order."""
-    folder = epath.Path(checkpoint) / "state"
+    folder = _state(checkpoint)
     handler = ocp.PyTreeCheckpointHandler()
     tree = handler.metadata(folder).tree
     paths, structure = jax.tree_util.tree_flatten_with_path(tree)
@@ -71,6 +71,10 @@ def read(checkpoint: epath.PathLike, chosen: Sequence[Leaf]) -> Iterator[tuple[s
         arrays = {_name(path): each for path, each in jax.tree_util.tree_leaves_with_path(found)}
         for leaf in group:
             yield leaf.name, arrays[leaf.name]
+
+
+def _state(checkpoint: epath.PathLike) -> epath.Path:
+    return (epath.Path(checkpoint) / "state").resolve()  # orbax wants whole paths
 
 
 def _name(path: tuple[Any, ...]) -> str:

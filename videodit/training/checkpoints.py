@@ -16,7 +16,7 @@ class Checkpoints:
 
     def __init__(self, workdir: epath.PathLike, keep: int | None = None):
         self._manager = ocp.CheckpointManager(
-            epath.Path(workdir) / "checkpoints",
+            (epath.Path(workdir) / "checkpoints").resolve(),  # orbax wants whole paths
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True))
 
     @property
