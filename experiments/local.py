@@ -16,7 +16,7 @@ from videodit.models.dit.model import DiTConfig
 from videodit.models.vae.losses import VAELossConfig
 from videodit.models.vae.model import Stage, VAEConfig
 
-SIZES = ((32, 48), (48, 32), (40, 40))  # (height, width): landscape, portrait, square
+SIZES = ((32, 48), (48, 32), (40, 40), (40, 64), (64, 40))  # (height, width): landscape, portrait, square, and larger ones
 
 
 def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
@@ -31,7 +31,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         vae=VAEConfig(latent_channels=24, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
         vae_training=c.VAETrainingConfig(
             policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3, loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7)),
-        latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=96)),
+        latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=128)),
         dit=DiTConfig(width=192, depth=4, heads=3, unroll=4),
         packing=PackingConfig(length=192, rows=12, bins=96, max_text_tokens=32, caption_odds={"original": 1.0}),
         process=ProcessConfig(),
