@@ -29,7 +29,7 @@ class Model(Protocol):
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """AdamW with clipping and schedule, as `OptimizerConfig` describes."""
-    warmup = min(config.warmup, max(steps - 1, 1))
+    warmup = min(config.warmup, steps - 1)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, steps, config.learning_rate * config.end_factor)
     is_matrix = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).endswith(("kernel", "embedding")), params)
     return optax.chain(
