@@ -1,0 +1,117 @@
+"""What the two models ask of a batch: which tokens are noised, which are counted, and what a step owes."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from videodit.data.packing import concatenate_rows, tokens_of
+from videodit.diffusion.process import ProcessConfig
+from videodit.models.dit.model import DiTConfig, forward_flops
+from videodit.models.vae.losses import VAELossConfig
+from videodit.models.vae.model import Stage, VAEConfig
+from videodit.training.models import DiTModel, VAEModel, to_float_pixels
+
+CHANNELS = 3
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """A row of a video, an image and a video, and a row of one video, with words before each."""
+    random = np.random.default_rng(0)
+    sample = lambda *size: tokens_of(random.normal(size=(*size, CHANNELS)).astype(np.float32), random.integers(3, 9, 2), (1, 1, 1))
+    return {name: jnp.asarray(value) for name, value in
+            concatenate_rows([[sample(3, 2, 2), sample(1, 2, 3), sample(2, 2, 2)], [sample(2, 3, 2)]], 40).items()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spied(DiTModel):
+    """A transformer that predicts zero and notes what it was given."""
+
+    given: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def module(self):
+        model = self
+
+        class Module:
+            def apply(self, params, noised, level, row):
+                model.given.update(noised=noised, level=level)
+                return jnp.zeros_like(noised)
+
+        return Module()
+
+
+def spied(batch, key=0, **process):
+    model = Spied(config=DiTConfig(width=16, heads=2), process=ProcessConfig(**process), latent_channels=CHANNELS, vocabulary=9)
+    loss, _ = model.loss({}, batch, jax.random.key(key))
+    return loss, np.asarray(model.given["level"]), np.asarray(model.given["noised"])
+
+
+def test_a_clip_has_one_noise_level_and_every_clip_its_own(batch):
+    _, level, _ = spied(batch)
+    patches, ids = np.asarray(batch["modality"] == 2), np.asarray(batch["segment_ids"])
+    assert (level[~patches] == 0).all()
+    levels = [set(level[row][(ids[row] == segment) & patches[row]].tolist()) for row in range(2) for segment in range(1, ids[row].max() + 1)]
+    assert all(len(each) == 1 and 0 < max(each) < 1 for each in levels) and len(set.union(*levels)) == len(levels) == 4
+
+
+def test_text_and_padding_are_given_as_they_are(batch):
+    _, _, noised = spied(batch)
+    other = np.asarray(batch["modality"] != 2)
+    np.testing.assert_array_equal(noised[other], np.asarray(batch["patches"])[other])
+
+
+def test_noise_comes_anew_with_every_key_and_the_same_with_the_same(batch):
+    losses = [float(spied(batch, key)[0]) for key in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_given_first_frame_is_clean_and_not_counted_and_an_image_is_never_given(batch):
+    _, level, noised = spied(batch, first_frame_odds=1.0)
+    patches, first = np.asarray(batch["modality"] == 2), np.asarray(batch["positions"][..., 0] == 0)
+    video = np.asarray(batch["extent"][..., 0] > 1)
+    assert (level[patches & first & video] == 0).all() and (level[patches & ~first] > 0).all() and (level[patches & ~video] > 0).all()
+    np.testing.assert_array_equal(noised[patches & first & video], np.asarray(batch["patches"])[patches & first & video])
+
+
+def test_the_loss_is_the_mean_squared_velocity_error_of_the_noised_patches(batch):
+    for odds in (0.0, 1.0):
+        loss, level, noised = spied(batch, first_frame_odds=odds)
+        counted, t = level > 0, level[..., None]
+        noise = (noised - (1 - t) * np.asarray(batch["patches"])) / np.where(t > 0, t, 1)
+        wanted = np.square(noise - np.asarray(batch["patches"])).mean(axis=-1)[counted].mean()
+        np.testing.assert_allclose(loss, wanted, rtol=1e-3)
+
+
+def test_a_batch_of_padding_alone_has_no_loss(batch):
+    empty = jax.tree.map(jnp.zeros_like, dict(batch))
+    assert spied(empty)[0] == 0
+
+
+def test_work_counts_real_tokens_and_pairs_inside_clips(batch):
+    model = DiTModel(config=DiTConfig(width=16, heads=2), process=ProcessConfig(), latent_channels=CHANNELS, vocabulary=9)
+    work = model.work({name: np.asarray(value) for name, value in batch.items()})
+    patches = [12, 6, 8, 12]
+    assert (work["tokens"], work["slots"]) == (sum(patches) + 8, 80)
+    assert work["flops"] == 3 * forward_flops(model.config, CHANNELS, 8, sum(patches), sum((each + 2) ** 2 for each in patches))
+
+
+def test_pixels_span_minus_one_to_one():
+    np.testing.assert_allclose(to_float_pixels(jnp.array([0, 255], jnp.uint8)), [-1.0, 1.0])
+
+
+def test_the_statistics_of_the_vae_are_the_moments_of_its_means():
+    config = VAEConfig(latent_channels=4, fold=(1, 4, 4), stages=(Stage(width=4),))
+    model = VAEModel(config=config, loss_config=VAELossConfig())
+    params = jax.jit(model.init)(jax.random.key(0))
+    batch = {"pixels": np.random.default_rng(0).integers(0, 256, (2, 2, 8, 8, 3), np.uint8)}
+    loss, (metrics, statistics) = model.loss(params, batch, jax.random.key(1))
+    mean, _ = model.module.apply({"params": params}, to_float_pixels(jnp.asarray(batch["pixels"])), method="encode")
+    np.testing.assert_allclose(statistics["mean"], mean.mean((0, 1, 2, 3)), atol=1e-6)
+    np.testing.assert_allclose(statistics["square"], jnp.square(mean).mean((0, 1, 2, 3)), atol=1e-6)
+    assert jax.tree.structure(statistics) == jax.tree.structure(model.statistics()) and np.isfinite(loss)
+    assert metrics.keys() >= {"psnr_db", "kl"}
