@@ -6,7 +6,6 @@ Variants: `vae` trains the autoencoder, `dit` the transformer on its latents; `l
 import ml_collections
 
 from videodit.core.config import to_dict
-from videodit.training import config as c
 from videodit.data.pipeline import PackingConfig
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
@@ -15,6 +14,7 @@ from videodit.diffusion.process import ProcessConfig
 from videodit.models.dit.model import DiTConfig
 from videodit.models.vae.losses import VAELossConfig
 from videodit.models.vae.model import Stage, VAEConfig
+from videodit.training import config as c
 
 SIZES = ((32, 48), (48, 32), (40, 40), (40, 64), (64, 40))  # (height, width): landscape, portrait, square, and larger ones
 

@@ -8,9 +8,8 @@ import jax
 import numpy as np
 
 from videodit.core.files import write_atomically
-from videodit.data.dataset import decode_record
+from videodit.data.dataset import ClipDataset, decode_record
 from videodit.data.pipeline import all_windows
-from videodit.data.dataset import ClipDataset
 from videodit.evaluation import judge as judging
 from videodit.evaluation.pictures import contact_sheet
 from videodit.evaluation.reconstruction import held_out_windows, psnr_db, reconstruct, reconstruction_picture

@@ -7,9 +7,9 @@ import numpy as np
 
 from videodit.core.files import write_atomically
 from videodit.data.dataset import ClipDataset
+from videodit.data.media import encode_image
 from videodit.data.pipeline import Window, all_windows, read_window
 from videodit.evaluation.pictures import above, enlarge, strip
-from videodit.data.media import encode_image
 from videodit.training.config import ExperimentConfig
 from videodit.training.models import VAEModel
 from videodit.training.restore import TrainedVAE, trained_vae

@@ -6,8 +6,8 @@
 from dataclasses import dataclass
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh
+import numpy as np
 
 from videodit.core.errors import UserError
 

@@ -85,7 +85,7 @@ class TrainConfig:
 class SampleConfig:
     """How samples are drawn: solver steps of Heun's method, guidance scale, shift of the levels, rows at once.
 
-    `prompts`, `sizes` (height, width) and `frames` are of the samples drawn while training; "" draws captions of held-out clips.
+    `prompts`, `sizes` (height, width) and `frames` are of the samples drawn while training; no prompts draws captions of held-out clips.
     """
 
     steps: int = 20

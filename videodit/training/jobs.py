@@ -6,8 +6,8 @@ from typing import Any
 
 from etils import epath
 import grain
-import jax.numpy as jnp
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from videodit.data.dataset import ClipDataset
