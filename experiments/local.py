@@ -22,15 +22,23 @@ SIZES = ((32, 48), (48, 32), (40, 40), (40, 64), (64, 40))  # (height, width): l
 def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
     """The experiment for `variant`, "vae" or "dit"; both share the data and both models."""
     worlds = WorldsConfig(
-        seed=1, count=4096, sizes=SIZES, frames=(1, 9, 17), shapes=("ball", "cube", "cone", "cylinder"), sizes_of_solids=("big",),
-        motions=("slides", "rolls", "bounces", "stays still"), camera_odds=0.0)
+        seed=1,
+        count=4096,
+        sizes=SIZES,
+        frames=(1, 9, 17),
+        shapes=("ball", "cube", "cone", "cylinder"),
+        sizes_of_solids=("big",),
+        motions=("slides", "rolls", "bounces", "stays still"),
+        camera_odds=0.0,
+    )
     grid = (8, 8, 8)
     experiment = c.ExperimentConfig(
         model=variant,
         data=DataConfig(worlds=worlds, held_out_count=256, shards=16),
         vae=VAEConfig(latent_channels=24, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
         vae_training=c.VAETrainingConfig(
-            policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3, loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7)),
+            policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3, loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7)
+        ),
         latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=128)),
         dit=DiTConfig(width=192, depth=4, heads=3, unroll=4),
         packing=PackingConfig(length=192, rows=12, bins=96, max_text_tokens=32, caption_odds={"original": 1.0}),
@@ -38,9 +46,15 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         sample=c.SampleConfig(sizes=SIZES, frames=(9, 9, 9, 17), count=8),
     )
     if variant == "vae":
-        optimizer, train = c.OptimizerConfig(learning_rate=4e-4, warmup=50, weight_decay=1e-4), c.TrainConfig(steps=560, log_every=20, save_every=140, sample_every=280)
+        optimizer, train = (
+            c.OptimizerConfig(learning_rate=4e-4, warmup=50, weight_decay=1e-4),
+            c.TrainConfig(steps=560, log_every=20, save_every=140, sample_every=280),
+        )
     else:
-        optimizer, train = c.OptimizerConfig(learning_rate=2e-3, warmup=60), c.TrainConfig(steps=900, log_every=20, save_every=150, sample_every=300)
+        optimizer, train = (
+            c.OptimizerConfig(learning_rate=2e-3, warmup=60),
+            c.TrainConfig(steps=900, log_every=20, save_every=150, sample_every=300),
+        )
     config = ml_collections.ConfigDict(to_dict(experiment))
     config.optimizer, config.train = to_dict(optimizer), to_dict(train)
     return config

@@ -63,7 +63,9 @@ class BucketSchedule:
             before, after = self._before(epoch), self._before(epoch + 1)
             buckets = np.random.default_rng([self.seed, 1, epoch]).permutation(np.repeat(np.arange(len(before)), after - before))
             numbers = np.empty_like(buckets)
-            for bucket, first in enumerate(before):  # a stream's own batches keep their order, or a clip could come twice before another came
+            for bucket, first in enumerate(
+                before
+            ):  # a stream's own batches keep their order, or a clip could come twice before another came
                 numbers[buckets == bucket] = np.arange(first, after[bucket])
             shuffled = np.stack([buckets, numbers], axis=-1)
             self._epoch = held = epoch, shuffled

@@ -20,12 +20,16 @@ TOKENIZER = "tokenizer.model"
 def features() -> tfds.features.FeaturesDict:
     """Features of a record: one window of a clip. `frames`, `height` and `width` are of the latent."""
     f = tfds.features
-    return f.FeaturesDict({
-        "key": f.Text(doc="the clip's key and, after '@', where in it the window starts, in seconds"),
-        "latents": f.Scalar(np.object_, doc="float32 little-endian bytes of [frames, height, width, channels]"),
-        "frames": f.Scalar(np.int32), "height": f.Scalar(np.int32), "width": f.Scalar(np.int32),
-        "captions": {"original": f.Text(), "descriptive": f.Text()},
-    })
+    return f.FeaturesDict(
+        {
+            "key": f.Text(doc="the clip's key and, after '@', where in it the window starts, in seconds"),
+            "latents": f.Scalar(np.object_, doc="float32 little-endian bytes of [frames, height, width, channels]"),
+            "frames": f.Scalar(np.int32),
+            "height": f.Scalar(np.int32),
+            "width": f.Scalar(np.int32),
+            "captions": {"original": f.Text(), "descriptive": f.Text()},
+        }
+    )
 
 
 class LatentDataset:

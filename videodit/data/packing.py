@@ -70,5 +70,6 @@ def pack(samples: grain.IterDataset, length: int, rows: int, bins: int, seed: in
     if length < 1 or rows < 1 or bins < 1:
         raise UserError(f"packing into rows={rows} of length={length} with bins={bins}: each must be 1 or more")
     packed = grain.experimental.FirstFitPackIterDataset(
-        samples, length_struct={name: length for name in TOKEN_FEATURES}, num_packing_bins=bins, seed=seed, shuffle_bins=True)
+        samples, length_struct={name: length for name in TOKEN_FEATURES}, num_packing_bins=bins, seed=seed, shuffle_bins=True
+    )
     return packed.map(_finish).batch(rows, drop_remainder=True)

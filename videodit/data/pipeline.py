@@ -112,14 +112,27 @@ class ToTokens(grain.transforms.RandomMap):
         return tokens_of(record["latents"], self.tokenize(caption, c.max_text_tokens), self.patch, record["clip"])
 
 
-def packed_batches(dataset: LatentDataset, config: PackingConfig, patch: tuple[int, int, int],
-                   tokenize: Callable[[str, int], np.ndarray], seed: int, threads: int) -> grain.DatasetIterator:
+def packed_batches(
+    dataset: LatentDataset,
+    config: PackingConfig,
+    patch: tuple[int, int, int],
+    tokenize: Callable[[str, int], np.ndarray],
+    seed: int,
+    threads: int,
+) -> grain.DatasetIterator:
     """An endless iterator over packed batches, each epoch in an order of its own."""
     longest = int((dataset.sizes // np.asarray(patch)).prod(axis=1).max()) + config.max_text_tokens
     if longest > config.length:
-        raise UserError(f"packing.length={config.length} cannot hold the longest clip with its caption: {longest} tokens; "
-                        f"raise packing.length, or lower data.policy.max_tokens or packing.max_text_tokens")
-    samples = (grain.MapDataset.source(dataset).seed(seed).shuffle().repeat()
-               .random_map(ToTokens(config, patch, tokenize))
-               .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=64)))
+        raise UserError(
+            f"packing.length={config.length} cannot hold the longest clip with its caption: {longest} tokens; "
+            f"raise packing.length, or lower data.policy.max_tokens or packing.max_text_tokens"
+        )
+    samples = (
+        grain.MapDataset.source(dataset)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(ToTokens(config, patch, tokenize))
+        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=64))
+    )
     return iter(pack(samples, config.length, config.rows, config.bins, seed))

@@ -27,8 +27,10 @@ def evaluate(config: ExperimentConfig, workdir: epath.PathLike) -> dict[str, Any
     workdir = epath.Path(workdir)
     vae = load_vae(vae_path(config, workdir))
     found: dict[str, Any] = {"vae": evaluate_vae(config, workdir, vae)}
-    print(f"VAE: {found['vae']['psnr_db']:.2f} dB PSNR on {found['vae']['clips']} {'held-out' if found['vae']['split'] == 'held_out' else 'training'} "
-          f"clips at {found['vae']['compression']:.1f} times fewer numbers")
+    print(
+        f"VAE: {found['vae']['psnr_db']:.2f} dB PSNR on {found['vae']['clips']} {'held-out' if found['vae']['split'] == 'held_out' else 'training'} "
+        f"clips at {found['vae']['compression']:.1f} times fewer numbers"
+    )
     if config.data.source == "worlds":
         pairs = judge_samples(config, workdir)
         found["judge"] = {subject: judging.shares(each) for subject, each in pairs.items()}
@@ -53,8 +55,15 @@ def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE)
     videos = [score for score, (source, _) in zip(scores, pairs) if len(source) > 1]
     order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]))[:4]
     write_atomically(workdir / "evaluation" / "reconstruction.png", reconstruction_picture([pairs[i] for i in order]))
-    return {"psnr_db": float(np.mean(scores)), "psnr_db_videos": float(np.mean(videos)) if videos else None, "clips": len(pairs), "split": dataset.split,
-            "compression": pixels / numbers, "stride": list(stride), "latent_channels": channels}
+    return {
+        "psnr_db": float(np.mean(scores)),
+        "psnr_db_videos": float(np.mean(videos)) if videos else None,
+        "clips": len(pairs),
+        "split": dataset.split,
+        "compression": pixels / numbers,
+        "stride": list(stride),
+        "latent_channels": channels,
+    }
 
 
 def judge_samples(config: ExperimentConfig, workdir: epath.Path) -> dict[str, Pairs]:
@@ -69,9 +78,11 @@ def judge_samples(config: ExperimentConfig, workdir: epath.Path) -> dict[str, Pa
     start = jax.jit(dit_model(config, trained.model.latent_channels, trained.tokenizer.size).init)(jax.random.key(config.train.seed))
     noise = load_generator(config, workdir, start)(requests[:few], config.sample)
     fps = config.sample.fps
-    return {"trained": judging.compared([(clip, fps, truth) for clip, truth in zip(clips, truths)]),
-            "untrained": judging.compared([(clip, fps, truth) for clip, truth in zip(noise, truths)]),
-            "truth": judging.compared(true_clips(config, workdir, len(requests)))}
+    return {
+        "trained": judging.compared([(clip, fps, truth) for clip, truth in zip(clips, truths)]),
+        "untrained": judging.compared([(clip, fps, truth) for clip, truth in zip(noise, truths)]),
+        "truth": judging.compared(true_clips(config, workdir, len(requests))),
+    }
 
 
 def true_clips(config: ExperimentConfig, workdir: epath.Path, count: int) -> list[tuple[np.ndarray, float, dict]]:

@@ -22,7 +22,7 @@ def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
     width = sum(picture.shape[1] + GAP for picture in pictures) - GAP
     sheet, left = np.full((height, width, 3), PAPER, np.uint8), 0
     for picture in pictures:
-        sheet[:picture.shape[0], left:left + picture.shape[1]] = picture
+        sheet[: picture.shape[0], left : left + picture.shape[1]] = picture
         left += picture.shape[1] + GAP
     return sheet
 
@@ -41,4 +41,4 @@ def contact_sheet(clips: Sequence[np.ndarray], columns: int = 2, frames: int = 5
     """A PNG of clips in `columns` columns, each a strip of `frames` frames, enlarged."""
     strips = [strip(clip, frames) for clip in clips]
     per_column = -(-len(strips) // columns)
-    return encode_image(enlarge(beside([above(strips[i:i + per_column]) for i in range(0, len(strips), per_column)]), times))
+    return encode_image(enlarge(beside([above(strips[i : i + per_column]) for i in range(0, len(strips), per_column)]), times))

@@ -34,7 +34,9 @@ def held_out_windows(config: ExperimentConfig, directory: epath.PathLike, count:
     return dataset, [windows[i] for i in np.unique(np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int))]
 
 
-def reconstruct(config: ExperimentConfig, dataset: ClipDataset, vae: TrainedVAE, windows: list[Window]) -> list[tuple[np.ndarray, np.ndarray]]:
+def reconstruct(
+    config: ExperimentConfig, dataset: ClipDataset, vae: TrainedVAE, windows: list[Window]
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """(source, reconstruction) of each window, uint8 `[T, H, W, 3]`."""
     pairs: list[Any] = [None] * len(windows)
     shapes: dict[tuple[int, int, int], list[int]] = {}
@@ -47,7 +49,9 @@ def reconstruct(config: ExperimentConfig, dataset: ClipDataset, vae: TrainedVAE,
     return pairs
 
 
-def write_reconstructions(config: ExperimentConfig, directory: epath.PathLike, model: VAEModel, params: Any, to: epath.Path, count: int = 2) -> None:
+def write_reconstructions(
+    config: ExperimentConfig, directory: epath.PathLike, model: VAEModel, params: Any, to: epath.Path, count: int = 2
+) -> None:
     """Writes `to/reconstruction.png`: strips of source, reconstruction and difference (times 4, on grey), clip after clip, of one shape."""
     dataset, windows = held_out_windows(config, directory, config.evaluate.reconstructions)
     longest = max(windows, key=lambda window: window.frames)

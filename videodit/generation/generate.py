@@ -69,7 +69,7 @@ class Generator:
         levels = noise_schedule(settings.steps, settings.shift)
         latents: list[Any] = [None] * len(requests)
         for start in range(0, len(rows), self.rows):
-            chunk = rows[start:start + self.rows]
+            chunk = rows[start : start + self.rows]
             batch = concatenate_rows([*chunk, *[[] for _ in range(self.rows - len(chunk))]], length)
             solved = np.asarray(_solve(self.model, self.params, _arrays(batch), levels, settings.guidance))
             for row, row_samples in zip(solved, chunk):
@@ -130,10 +130,11 @@ def _without_text(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
     return batch | {
         "text_ids": jnp.where(last, BEGIN, jnp.where(words, 0, batch["text_ids"])),
         "modality": jnp.where(words, PADDING, batch["modality"]),
-        "segment_ids": jnp.where(words, 0, batch["segment_ids"])}
+        "segment_ids": jnp.where(words, 0, batch["segment_ids"]),
+    }
 
 
 def _crop(pixels: np.ndarray, request: Request) -> np.ndarray:
     """Cuts what the grid added: evenly at the sides, at the end in time."""
     top, left = (pixels.shape[1] - request.height) // 2, (pixels.shape[2] - request.width) // 2
-    return pixels[:request.frames, top:top + request.height, left:left + request.width]
+    return pixels[: request.frames, top : top + request.height, left : left + request.width]

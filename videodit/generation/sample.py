@@ -34,13 +34,22 @@ def load_generator(config: ExperimentConfig, workdir: epath.PathLike, params: An
         raise UserError(f"{directory!s} holds no latents: run `videodit encode` first")
     contents = json.loads((directory / CONTENTS).read_text())
     if contents["vae_fingerprint"] != vae.fingerprint:
-        raise UserError(f"{directory!s} was encoded by VAE {contents['vae_fingerprint'][:12]}, but {vae_path(config, workdir)!s} holds "
-                        f"VAE {vae.fingerprint[:12]}: run `videodit encode` into another latents.path, or bring back that VAE")
+        raise UserError(
+            f"{directory!s} was encoded by VAE {contents['vae_fingerprint'][:12]}, but {vae_path(config, workdir)!s} holds "
+            f"VAE {vae.fingerprint[:12]}: run `videodit encode` into another latents.path, or bring back that VAE"
+        )
     tokenizer = Tokenizer((directory / TOKENIZER).read_bytes())
     params = restore_weights(workdir)[0]["ema"] if params is None else params
     scanned = dataclasses.replace(config, dit=dataclasses.replace(config.dit, unroll=1))  # the same weights, quicker to compile
-    return Generator(model=dit_model(scanned, contents["channels"], tokenizer.size), params=params, vae=vae, tokenizer=tokenizer,
-                     row_length=config.packing.length, rows=min(config.packing.rows, 8), max_text_tokens=config.packing.max_text_tokens)
+    return Generator(
+        model=dit_model(scanned, contents["channels"], tokenizer.size),
+        params=params,
+        vae=vae,
+        tokenizer=tokenizer,
+        row_length=config.packing.length,
+        rows=min(config.packing.rows, 8),
+        max_text_tokens=config.packing.max_text_tokens,
+    )
 
 
 def held_out_prompts(config: ExperimentConfig, workdir: epath.PathLike) -> list[dict[str, Any]]:
@@ -56,8 +65,16 @@ def held_out_prompts(config: ExperimentConfig, workdir: epath.PathLike) -> list[
 def requests_for(config: ExperimentConfig, asked: list[dict[str, Any]], count: int, seed: int) -> list[Request]:
     """`count` requests that take prompts, sizes and lengths in turn, with seeds from `seed` on."""
     sizes, lengths = config.sample.sizes, config.sample.frames
-    return [Request(prompt=asked[i % len(asked)]["prompt"], frames=lengths[i % len(lengths)], height=sizes[i % len(sizes)][0],
-                    width=sizes[i % len(sizes)][1], seed=seed + i) for i in range(count)]
+    return [
+        Request(
+            prompt=asked[i % len(asked)]["prompt"],
+            frames=lengths[i % len(lengths)],
+            height=sizes[i % len(sizes)][0],
+            width=sizes[i % len(sizes)][1],
+            seed=seed + i,
+        )
+        for i in range(count)
+    ]
 
 
 def write_training_samples(config: ExperimentConfig, workdir: epath.PathLike, params: Any, to: epath.Path) -> None:
@@ -68,14 +85,32 @@ def write_training_samples(config: ExperimentConfig, workdir: epath.PathLike, pa
     listed = []
     for number, (request, clip) in enumerate(zip(requests, clips)):
         path = media.write(to / f"{number:03d}", clip, config.sample.fps)
-        listed.append({"prompt": request.prompt, "seed": request.seed, "file": path.name, "size": [request.height, request.width],
-                       "frames": request.frames, "fps": config.sample.fps})
+        listed.append(
+            {
+                "prompt": request.prompt,
+                "seed": request.seed,
+                "file": path.name,
+                "size": [request.height, request.width],
+                "frames": request.frames,
+                "fps": config.sample.fps,
+            }
+        )
     write_atomically(to / "grid.png", contact_sheet(clips))
     write_atomically(to / "samples.json", json.dumps(listed, indent=2) + "\n")
 
 
-def sample_command(*, workdir: str, prompt: str, size: tuple[int, int], seconds: float, seed: int = 0, count: int = 1,
-                   steps: int | None = None, guidance: float | None = None, output: str | None = None) -> list[epath.Path]:
+def sample_command(
+    *,
+    workdir: str,
+    prompt: str,
+    size: tuple[int, int],
+    seconds: float,
+    seed: int = 0,
+    count: int = 1,
+    steps: int | None = None,
+    guidance: float | None = None,
+    output: str | None = None,
+) -> list[epath.Path]:
     """Draws `count` clips of `prompt` at `size` (height, width) and `seconds`, writes them, prints where, and returns the paths.
 
     0 seconds, or less than a frame's time, is an image and becomes a png; everything else an mp4.

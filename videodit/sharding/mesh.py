@@ -29,7 +29,14 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     devices = jax.devices() if devices is None else devices
     shape = [getattr(config, axis) for axis in AXES]
     known = int(np.prod([side for side in shape if side != -1]))
-    if shape.count(-1) > 1 or any(side < 1 and side != -1 for side in shape) or len(devices) % known or (-1 not in shape and known != len(devices)):
-        raise UserError(f"mesh {dict(zip(AXES, shape))} does not fit {len(devices)} devices: the axes must multiply to that number, one of them may be -1")
+    if (
+        shape.count(-1) > 1
+        or any(side < 1 and side != -1 for side in shape)
+        or len(devices) % known
+        or (-1 not in shape and known != len(devices))
+    ):
+        raise UserError(
+            f"mesh {dict(zip(AXES, shape))} does not fit {len(devices)} devices: the axes must multiply to that number, one of them may be -1"
+        )
     shape = [len(devices) // known if side == -1 else side for side in shape]
     return jax.make_mesh(tuple(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)

@@ -42,6 +42,7 @@ def tree_shardings(tree, axes_by_name: Mapping[str, AxisNames], mesh: Mesh):
 
     It serves optimizer states and averages too: their paths end as the parameters' do.
     """
+
     def sharding(path, leaf):
         name = path_name(path)
         for pattern, axes in axes_by_name.items():
@@ -54,8 +55,9 @@ def tree_shardings(tree, axes_by_name: Mapping[str, AxisNames], mesh: Mesh):
 
 def batch_shardings(batch, mesh: Mesh):
     """Rows over `data` and `fsdp`, and the second axis of a packed batch over `context`."""
+
     def sharding(path, leaf):
-        axes = ["rows", "length" if path_name(path) != "pixels" and leaf.ndim > 1 else None, *[None] * leaf.ndim][:leaf.ndim]
+        axes = ["rows", "length" if path_name(path) != "pixels" and leaf.ndim > 1 else None, *[None] * leaf.ndim][: leaf.ndim]
         return NamedSharding(mesh, spec_of(axes, leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(sharding, batch)

@@ -51,8 +51,7 @@ def leaves(checkpoint: epath.PathLike) -> list[Leaf]:
     """Returns the arrays of a checkpoint's state, in the tree's order, without reading them."""
     tree = ocp.PyTreeCheckpointHandler().metadata(_state(checkpoint)).tree
     return [
-        Leaf(name=_name(path), shape=tuple(each.shape), dtype=str(each.dtype))
-        for path, each in jax.tree_util.tree_leaves_with_path(tree)
+        Leaf(name=_name(path), shape=tuple(each.shape), dtype=str(each.dtype)) for path, each in jax.tree_util.tree_leaves_with_path(tree)
     ]
 
 

@@ -17,7 +17,8 @@ class Checkpoints:
     def __init__(self, workdir: epath.PathLike, keep: int | None = None):
         self._manager = ocp.CheckpointManager(
             (epath.Path(workdir) / "checkpoints").resolve(),  # orbax wants whole paths
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True))
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, cleanup_tmp_directories=True),
+        )
 
     @property
     def latest(self) -> int | None:
@@ -39,7 +40,9 @@ class Checkpoints:
         if step is None:
             raise UserError(f"{self._manager.directory} holds no checkpoint")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()))
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
+        )
         return restored["state"], restored["data"]
 
     def close(self) -> None:

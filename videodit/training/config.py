@@ -132,9 +132,13 @@ def read_experiment(config: Mapping[str, Any]) -> ExperimentConfig:
     experiment = read(ExperimentConfig, config)
     grid = tuple(s * p for s, p in zip(experiment.vae.stride, experiment.dit.patch))
     if experiment.latents.policy.grid != grid:
-        raise UserError(f"config latents.policy.grid is {experiment.latents.policy.grid}, expected the VAE's stride times the patch, {grid}")
+        raise UserError(
+            f"config latents.policy.grid is {experiment.latents.policy.grid}, expected the VAE's stride times the patch, {grid}"
+        )
     if experiment.vae_training.policy.grid != experiment.vae.stride:
-        raise UserError(f"config vae_training.policy.grid is {experiment.vae_training.policy.grid}, expected the VAE's stride, {experiment.vae.stride}")
+        raise UserError(
+            f"config vae_training.policy.grid is {experiment.vae_training.policy.grid}, expected the VAE's stride, {experiment.vae.stride}"
+        )
     return experiment
 
 

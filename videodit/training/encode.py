@@ -28,11 +28,28 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike) -> None:
     """
     settings, directory = config.latents, latents_path(config, workdir)
     dataset, vae = ClipDataset(dataset_path(config, workdir)), load_vae(vae_path(config, workdir))
-    contents = {"vae_fingerprint": vae.fingerprint, "channels": config.vae.latent_channels, "dataset": dataset.fingerprint,
-                "policy": to_dict(settings.policy), "batch": settings.batch, "shard": settings.shard, "vocabulary": settings.vocabulary}
+    contents = {
+        "vae_fingerprint": vae.fingerprint,
+        "channels": config.vae.latent_channels,
+        "dataset": dataset.fingerprint,
+        "policy": to_dict(settings.policy),
+        "batch": settings.batch,
+        "shard": settings.shard,
+        "vocabulary": settings.vocabulary,
+    }
     groups = _groups(all_windows(dataset, settings.policy), vae.model.config.stride[0])
-    thunks = [_Shard(dataset=dataset, vae=vae, windows=group[start:start + settings.shard], frames=frames, batch=settings.batch, fps=settings.policy.fps)
-              for frames, group in groups for start in range(0, len(group), settings.shard)]
+    thunks = [
+        _Shard(
+            dataset=dataset,
+            vae=vae,
+            windows=group[start : start + settings.shard],
+            frames=frames,
+            batch=settings.batch,
+            fps=settings.policy.fps,
+        )
+        for frames, group in groups
+        for start in range(0, len(group), settings.shard)
+    ]
     log = Log(workdir)
     shards.begin(directory, contents, {"train": thunks})
     if not (directory / latents.TOKENIZER).exists():
@@ -40,9 +57,15 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike) -> None:
         write_atomically(directory / latents.TOKENIZER, train_tokenizer(captions, settings.vocabulary))
     write_atomically(directory / latents.CONTENTS, json.dumps(contents, indent=2) + "\n")
     written = shards.write_shards(
-        directory, name=latents.NAME, features=latents.features(), splits={"train": thunks}, metadata=contents, index=latents.INDEX,
+        directory,
+        name=latents.NAME,
+        features=latents.features(),
+        splits={"train": thunks},
+        metadata=contents,
+        index=latents.INDEX,
         description="Latents of clips, normalised by channel.",
-        progress=lambda done, total, records: log.progress(f"encode: {done}/{total} shards, {records:,} clips"))
+        progress=lambda done, total, records: log.progress(f"encode: {done}/{total} shards, {records:,} clips"),
+    )
     log.line(f"encode: {written.records['train']:,} latents of {len(dataset):,} clips in {len(groups)} shapes")
     log.close()
 
@@ -73,7 +96,7 @@ class _Shard:
     fps: float
 
     def __call__(self) -> Iterator[dict]:
-        batches = [self.windows[start:start + self.batch] for start in range(0, len(self.windows), self.batch)]
+        batches = [self.windows[start : start + self.batch] for start in range(0, len(self.windows), self.batch)]
         with concurrent.futures.ThreadPoolExecutor(1) as reader:  # reads the next batch while this one is encoded
             ahead = reader.submit(self._read, batches[0])
             for number, windows in enumerate(batches):
@@ -90,6 +113,12 @@ class _Shard:
         stride = self.vae.model.config.stride[0]
         for window, latent in zip(windows, encoded):
             record = self.dataset[window.record]
-            latent = np.ascontiguousarray(latent[:1 + (window.frames - 1) // stride], "<f4")
-            yield {"key": f"{record['key']}@{window.start:g}", "latents": latent.tobytes(), "captions": record["captions"],
-                   "frames": latent.shape[0], "height": latent.shape[1], "width": latent.shape[2]}
+            latent = np.ascontiguousarray(latent[: 1 + (window.frames - 1) // stride], "<f4")
+            yield {
+                "key": f"{record['key']}@{window.start:g}",
+                "latents": latent.tobytes(),
+                "captions": record["captions"],
+                "frames": latent.shape[0],
+                "height": latent.shape[1],
+                "width": latent.shape[2],
+            }

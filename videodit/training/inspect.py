@@ -69,9 +69,7 @@ def inspect_checkpoint(checkpoint: epath.Path) -> dict[str, Any]:
         "parameters": _parameters(found),
         "bytes": sum(leaf.bytes for leaf in found),
         "data_position": checkpoint_contents.data_position(checkpoint),
-        "arrays": [
-            {"name": leaf.name, "shape": list(leaf.shape), "dtype": leaf.dtype, "bytes": leaf.bytes} for leaf in found
-        ],
+        "arrays": [{"name": leaf.name, "shape": list(leaf.shape), "dtype": leaf.dtype, "bytes": leaf.bytes} for leaf in found],
     }
 
 

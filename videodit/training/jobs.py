@@ -15,7 +15,7 @@ from videodit.data.latents import TOKENIZER, LatentDataset
 from videodit.data.pipeline import VAEBatches, packed_batches, vae_batches
 from videodit.models.text.tokenizer import Tokenizer
 from videodit.training.config import ExperimentConfig, dataset_path, latents_path
-from videodit.training.models import DiTModel, VAEModel, to_float_pixels
+from videodit.training.models import DiTModel, VAEModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,14 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
             flops[shape] = 3 * forward.lower(params, jax.ShapeDtypeStruct(shape, jnp.float32)).cost_analysis()["flops"]
         return {"tokens": float(shape[0]), "slots": float(shape[0]), "flops": flops[shape]}
 
-    return Job(model=model, batches=vae_batches(source, config.train.threads), unit="clips", work=work, device_features=("pixels",),
-               pictures=lambda state, to: write_reconstructions(config, directory, model, state["ema"], to))
+    return Job(
+        model=model,
+        batches=vae_batches(source, config.train.threads),
+        unit="clips",
+        work=work,
+        device_features=("pixels",),
+        pictures=lambda state, to: write_reconstructions(config, directory, model, state["ema"], to),
+    )
 
 
 def dit_model(config: ExperimentConfig, latent_channels: int, vocabulary: int) -> DiTModel:
@@ -74,9 +80,11 @@ def _dit_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
     tokenizer = Tokenizer((latents_path(config, workdir) / TOKENIZER).read_bytes())
     model = dit_model(config, latents.channels, tokenizer.size)
     batches = packed_batches(latents, config.packing, config.dit.patch, tokenizer.encode, config.train.seed, config.train.threads)
-    return Job(model=model, batches=batches, unit="tokens", work=model.work,
-               device_features=("patches", "text_ids", "modality", "segment_ids", "positions", "extent"),
-               pictures=lambda state, to: write_training_samples(config, workdir, state["ema"], to))
-
-
-__all__ = ["Job", "dit_model", "make_job", "to_float_pixels", "vae_model"]
+    return Job(
+        model=model,
+        batches=batches,
+        unit="tokens",
+        work=model.work,
+        device_features=("patches", "text_ids", "modality", "segment_ids", "positions", "extent"),
+        pictures=lambda state, to: write_training_samples(config, workdir, state["ema"], to),
+    )

@@ -55,8 +55,9 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
         write_report(workdir.parent if workdir.name == "vae" else workdir)  # the page of the whole job, readable half way
 
     # -- step
-    step = jax.jit(make_step(job.model, optimizer, config.optimizer.ema_decay, settings.seed), donate_argnums=0,
-                   out_shardings=(shardings, None))
+    step = jax.jit(
+        make_step(job.model, optimizer, config.optimizer.ema_decay, settings.seed), donate_argnums=0, out_shardings=(shardings, None)
+    )
     metrics, matmul = MetricsWriter(workdir), matmul_flops_per_second()
     if begun == 0:
         show(state, 0)
@@ -74,8 +75,11 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
 
         if number % settings.log_every == 0 or last:
             _check_finite(told, number)
-            values = mean_of(pending) | window.rates(job.unit) | {
-                "matmul_flops_per_second": matmul, "peak_memory_bytes": float(peak_rss_bytes())}
+            values = (
+                mean_of(pending)
+                | window.rates(job.unit)
+                | {"matmul_flops_per_second": matmul, "peak_memory_bytes": float(peak_rss_bytes())}
+            )
             metrics.write(number, values)
             log.progress(_line(number, settings.steps, values, window, job))
             pending, window = [], _Window()
@@ -108,14 +112,18 @@ def _check_finite(told: dict, step: int) -> None:
     for name, what in (("loss", "loss"), ("grad_norm", "gradient's norm")):
         value = float(told[name])
         if not math.isfinite(value):
-            raise NotFinite(f"the {what} is {value} at step {step}; the newest checkpoint is from before it. "
-                            "Lower optimizer.learning_rate, or look at the data of that step")
+            raise NotFinite(
+                f"the {what} is {value} at step {step}; the newest checkpoint is from before it. "
+                "Lower optimizer.learning_rate, or look at the data of that step"
+            )
 
 
 def _line(number: int, steps: int, values: dict[str, float], window: "_Window", job: Job) -> str:
     left = (steps - number) * window.seconds / max(window.steps, 1)
-    return (f"step {number}/{steps}  loss {values['loss']:.4f}  {values[f'{job.unit}_per_second']:,.0f} {job.unit}/s  "
-            f"{values['model_flops_per_second'] / 1e9:,.1f} GFLOP/s  {clock(left)} to go")
+    return (
+        f"step {number}/{steps}  loss {values['loss']:.4f}  {values[f'{job.unit}_per_second']:,.0f} {job.unit}/s  "
+        f"{values['model_flops_per_second'] / 1e9:,.1f} GFLOP/s  {clock(left)} to go"
+    )
 
 
 class _Window:
@@ -139,5 +147,9 @@ class _Window:
 
     def rates(self, unit: str) -> dict[str, float]:
         seconds = self.seconds
-        return {f"{unit}_per_second": self._done["tokens"] / seconds, "model_flops_per_second": self._done["flops"] / seconds,
-                "real_token_share": self._done["tokens"] / self._done["slots"], "step_seconds": seconds / self.steps}
+        return {
+            f"{unit}_per_second": self._done["tokens"] / seconds,
+            "model_flops_per_second": self._done["flops"] / seconds,
+            "real_token_share": self._done["tokens"] / self._done["slots"],
+            "step_seconds": seconds / self.steps,
+        }

@@ -68,8 +68,10 @@ class DiTModel:
         return DiT(self.config, self.patch_channels, self.vocabulary)
 
     def init(self, key):
-        row = {name: jnp.zeros((1, 2, 3) if name in ("positions", "extent") else (1, 2), jnp.int32)
-               for name in ("text_ids", "modality", "segment_ids", "positions", "extent")}
+        row = {
+            name: jnp.zeros((1, 2, 3) if name in ("positions", "extent") else (1, 2), jnp.int32)
+            for name in ("text_ids", "modality", "segment_ids", "positions", "extent")
+        }
         return self.module.init(key, jnp.zeros((1, 2, self.patch_channels)), jnp.zeros((1, 2)), row)["params"]
 
     def statistics(self):

@@ -34,17 +34,25 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     is_matrix = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).endswith(("kernel", "embedding")), params)
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
-        optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=is_matrix))
+        optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=is_matrix),
+    )
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> State:
     """The state at step 0."""
     params = model.init(jax.random.key(seed))
-    return {"params": params, "opt_state": optimizer.init(params), "ema": jax.tree.map(jnp.copy, params),
-            "step": jnp.zeros((), jnp.int32), "statistics": model.statistics()}
+    return {
+        "params": params,
+        "opt_state": optimizer.init(params),
+        "ema": jax.tree.map(jnp.copy, params),
+        "step": jnp.zeros((), jnp.int32),
+        "statistics": model.statistics(),
+    }
 
 
-def make_step(model: Model, optimizer: optax.GradientTransformation, ema_decay: float, seed: int) -> Callable[[State, Batch], tuple[State, dict]]:
+def make_step(
+    model: Model, optimizer: optax.GradientTransformation, ema_decay: float, seed: int
+) -> Callable[[State, Batch], tuple[State, dict]]:
     """The train step. Its randomness is `fold_in(key(seed), step)`: a resumed run draws what an unbroken one draws."""
 
     def step(state: State, batch: Batch) -> tuple[State, dict]:
@@ -56,7 +64,11 @@ def make_step(model: Model, optimizer: optax.GradientTransformation, ema_decay: 
 
         ramp = (1.0 + number) / (10.0 + number)  # an average over few steps while there are few
         ema = optax.incremental_update(params, state["ema"], 1.0 - jnp.minimum(ema_decay, ramp))
-        averaged = optax.incremental_update(statistics, state["statistics"], 1.0 - jnp.minimum(STATISTICS_DECAY, ramp)) if statistics else statistics
+        averaged = (
+            optax.incremental_update(statistics, state["statistics"], 1.0 - jnp.minimum(STATISTICS_DECAY, ramp))
+            if statistics
+            else statistics
+        )
         new = {"params": params, "opt_state": opt_state, "ema": ema, "step": number + 1, "statistics": averaged}
         return new, {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
 

@@ -40,7 +40,9 @@ class DiTConfig:
 
     def __post_init__(self):
         if self.width % self.heads or (self.width // self.heads) % 2:
-            raise UserError(f"dit.width={self.width} with dit.heads={self.heads}: the width must be a multiple of twice the number of heads")
+            raise UserError(
+                f"dit.width={self.width} with dit.heads={self.heads}: the width must be a multiple of twice the number of heads"
+            )
 
     @property
     def mlp_width(self) -> int:
@@ -72,7 +74,9 @@ class Block(nn.Module):
         bias = self.param("modulation_bias", nn.initializers.zeros, (3 * width,))
         shift, scale, gate = jnp.split(modulation_BxLx3C + bias, 3, axis=-1)
         h = (normalise(x_BxLxC) * (1 + scale) + shift).astype(dtype)
-        dense = lambda features, name, init=nn.linear.default_kernel_init: nn.Dense(features, use_bias=False, dtype=dtype, name=name, kernel_init=init)
+        dense = lambda features, name, init=nn.linear.default_kernel_init: nn.Dense(
+            features, use_bias=False, dtype=dtype, name=name, kernel_init=init
+        )
         qkv, up = dense(3 * width, "qkv")(h), dense(c.mlp_width, "up")(h)
         q, k, v = jnp.moveaxis(qkv.reshape(batch, length, 3, c.heads, -1), 2, 0)
         q = rotate(normalise(q) * self.param("q_scale", nn.initializers.ones, (q.shape[-1],)).astype(dtype), *rope)
@@ -103,17 +107,22 @@ class DiT(nn.Module):
         patch = nn.Dense(c.width, name="patch_embed")(patches_BxLxP)
         x = jnp.where((row["modality"] == TEXT)[..., None], text, patch).astype(dtype)
 
-        features = jnp.concatenate([
-            fourier(noise_level_BxL * NOISE_SCALE, NOISE_FREQUENCIES),
-            jnp.log1p(row["extent"].astype(jnp.float32))], axis=-1)
+        features = jnp.concatenate(
+            [fourier(noise_level_BxL * NOISE_SCALE, NOISE_FREQUENCIES), jnp.log1p(row["extent"].astype(jnp.float32))], axis=-1
+        )
         condition = nn.silu(nn.Dense(c.width, name="condition_in")(features))
-        modulation = nn.Dense(3 * c.width, name="modulation", kernel_init=nn.initializers.normal(0.02),
-                              bias_init=lambda key, shape, dtype=jnp.float32: jnp.concatenate([jnp.zeros(2 * c.width), jnp.ones(c.width)]))(condition)
+        modulation = nn.Dense(
+            3 * c.width,
+            name="modulation",
+            kernel_init=nn.initializers.normal(0.02),
+            bias_init=lambda key, shape, dtype=jnp.float32: jnp.concatenate([jnp.zeros(2 * c.width), jnp.ones(c.width)]),
+        )(condition)
         rope = rope_angles(row["positions"], c.width // c.heads, c.rope_theta)
 
         block = nn.remat(Block, prevent_cse=False) if c.remat else Block
-        x, _ = nn.scan(block, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=c.depth, unroll=c.unroll)(
-            c, name="blocks")(x, modulation, rope, row["segment_ids"])
+        x, _ = nn.scan(
+            block, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=c.depth, unroll=c.unroll
+        )(c, name="blocks")(x, modulation, rope, row["segment_ids"])
 
         shift, scale = jnp.split(nn.Dense(2 * c.width, name="final_modulation", kernel_init=nn.initializers.zeros)(condition), 2, axis=-1)
         x = normalise(x.astype(jnp.float32)) * (1 + scale) + shift

@@ -19,9 +19,22 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int) -> bytes:
     unique = sorted({caption for caption in captions if caption.strip()}) or ["a"]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(unique), model_writer=model, model_type="bpe", vocab_size=vocabulary + _RESERVED,
-        hard_vocab_limit=False, byte_fallback=True, character_coverage=1.0, normalization_rule_name="nmt_nfkc_cf", max_sentence_length=16_384,
-        pad_id=PAD, unk_id=UNKNOWN, bos_id=BEGIN, eos_id=-1, num_threads=1, minloglevel=2)
+        sentence_iterator=iter(unique),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=vocabulary + _RESERVED,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="nmt_nfkc_cf",
+        max_sentence_length=16_384,
+        pad_id=PAD,
+        unk_id=UNKNOWN,
+        bos_id=BEGIN,
+        eos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
     return model.getvalue()
 
 

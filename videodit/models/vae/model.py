@@ -38,7 +38,9 @@ class VAEConfig:
 
     latent_channels: int = 16
     fold: tuple[int, int, int] = (1, 4, 4)
-    stages: tuple[Stage, ...] = field(default_factory=lambda: (Stage(width=64, stride=(2, 2, 2)), Stage(width=128, stride=(2, 1, 1)), Stage(width=128)))
+    stages: tuple[Stage, ...] = field(
+        default_factory=lambda: (Stage(width=64, stride=(2, 2, 2)), Stage(width=128, stride=(2, 1, 1)), Stage(width=128))
+    )
     decoder_blocks: int = 1
     dtype: str = "float32"
 
@@ -73,11 +75,14 @@ class CausalConv(nn.Module):
         x = x.astype(dtype)
         past = jnp.pad(x, ((0, 0), (kt - 1, 0), (0, 0), (0, 0), (0, 0)))
         frames = (x.shape[1] - 1) // self.stride[0] + 1
-        stacked = jnp.concatenate([jax.lax.slice_in_dim(past, i, i + (frames - 1) * self.stride[0] + 1, self.stride[0], axis=1) for i in range(kt)], axis=-1)
+        stacked = jnp.concatenate(
+            [jax.lax.slice_in_dim(past, i, i + (frames - 1) * self.stride[0] + 1, self.stride[0], axis=1) for i in range(kt)], axis=-1
+        )
         flat = stacked.reshape(-1, *stacked.shape[2:])
         kernel2d = kernel.astype(dtype).transpose(1, 2, 0, 3, 4).reshape(kh, kw, -1, self.features)
         out = jax.lax.conv_general_dilated(
-            flat, kernel2d, self.stride[1:], [(kh // 2, kh // 2), (kw // 2, kw // 2)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            flat, kernel2d, self.stride[1:], [(kh // 2, kh // 2), (kw // 2, kw // 2)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
         return (out + bias.astype(dtype)).reshape(x.shape[0], frames, *out.shape[1:])
 
 
@@ -112,7 +117,7 @@ def from_blocks(blocks, stride: tuple[int, int, int]):
     """The inverse of `to_blocks`."""
     (t, h, w), (b, frames, rows, columns, n) = stride, blocks.shape
     pixels = blocks.reshape(b, frames, rows, columns, t, h, w, n // (t * h * w)).transpose(0, 1, 4, 2, 5, 3, 6, 7)
-    return pixels.reshape(b, frames * t, rows * h, columns * w, -1)[:, t - 1:]
+    return pixels.reshape(b, frames * t, rows * h, columns * w, -1)[:, t - 1 :]
 
 
 class Upsample(nn.Module):
@@ -140,8 +145,7 @@ def cosine_basis(stride: tuple[int, int, int], channels: int) -> np.ndarray:
 
     They are orthonormal.
     """
-    wanted = sorted(
-        (sum(k) + (_CHROMA_COST if c else 0), c, k) for c in range(3) for k in np.ndindex(*stride))[:channels]
+    wanted = sorted((sum(k) + (_CHROMA_COST if c else 0), c, k) for c in range(3) for k in np.ndindex(*stride))[:channels]
     rows = []
     for _, c, k in wanted:
         waves = [np.cos(np.pi * f * (np.arange(n) + 0.5) / n) * np.sqrt((2 if f else 1) / n) for f, n in zip(k, stride)]
@@ -163,7 +167,9 @@ class Encoder(nn.Module):
                 width = c.stages[min(i + 1, len(c.stages) - 1)].width
                 x = CausalConv(width, stride=stage.stride, dtype=c.dtype, name=f"stage{i}_down")(x)
         x = channel_norm(self, x, "norm_out")
-        return CausalConv(2 * c.latent_channels, kernel=(1, 1, 1), dtype=c.dtype, name="conv_out", kernel_init=nn.initializers.zeros)(x).astype(jnp.float32)
+        return CausalConv(2 * c.latent_channels, kernel=(1, 1, 1), dtype=c.dtype, name="conv_out", kernel_init=nn.initializers.zeros)(
+            x
+        ).astype(jnp.float32)
 
 
 class Decoder(nn.Module):
