@@ -22,7 +22,9 @@ def test_every_pair_belongs_to_one_axis(head_dim):
 def test_logits_depend_on_relative_positions_alone():
     q, k = jax.random.normal(jax.random.key(0), (2, 1, 6, 1, HEAD_DIM))
     positions = jax.random.randint(jax.random.key(1), (1, 6, 3), -4, 9)
-    logits = [jnp.einsum("bqhd,bkhd->bqk", turned(q, positions + shift), turned(k, positions + shift)) for shift in (0, jnp.array([7, -3, 11]))]
+    logits = [
+        jnp.einsum("bqhd,bkhd->bqk", turned(q, positions + shift), turned(k, positions + shift)) for shift in (0, jnp.array([7, -3, 11]))
+    ]
     np.testing.assert_allclose(*logits, atol=2e-5)
 
 

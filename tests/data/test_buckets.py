@@ -39,14 +39,14 @@ def test_every_clip_of_a_bucket_comes_once_before_any_comes_twice(schedule):
         stream = streams[bucket]
         assert len(stream) > 3 * len(members)
         for start in range(0, len(stream) - len(members), len(members)):
-            assert sorted(stream[start:start + len(members)]) == list(members)
+            assert sorted(stream[start : start + len(members)]) == list(members)
 
 
 def test_epochs_are_shuffled_anew(schedule):
     orders = []
     stream = [clip for n in range(100) for clip in schedule.batch(n).tolist() if clip < 10]
     for start in range(0, 30, 10):
-        orders.append(tuple(stream[start:start + 10]))
+        orders.append(tuple(stream[start : start + 10]))
     assert len(set(orders)) == 3
 
 

@@ -14,15 +14,29 @@ SIZES = [(3, 2, 3), (1, 3, 2), (2, 2, 2)]
 
 def records():
     random = np.random.default_rng(0)
-    return [{"key": f"clip-{i}@0", "latents": random.normal(size=(*size, 4)).astype("<f4").tobytes(), "frames": size[0], "height": size[1],
-             "width": size[2], "captions": {"original": f"o {i}", "descriptive": "größer"}} for i, size in enumerate(SIZES)]
+    return [
+        {
+            "key": f"clip-{i}@0",
+            "latents": random.normal(size=(*size, 4)).astype("<f4").tobytes(),
+            "frames": size[0],
+            "height": size[1],
+            "width": size[2],
+            "captions": {"original": f"o {i}", "descriptive": "größer"},
+        }
+        for i, size in enumerate(SIZES)
+    ]
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
     directory = tmp_path_factory.mktemp("latents")
-    shards.write_shards(directory, name=latents.NAME, features=latents.features(), index=latents.INDEX,
-                        splits={"train": [lambda: records()[:2], lambda: records()[2:]]})
+    shards.write_shards(
+        directory,
+        name=latents.NAME,
+        features=latents.features(),
+        index=latents.INDEX,
+        splits={"train": [lambda: records()[:2], lambda: records()[2:]]},
+    )
     (directory / latents.CONTENTS).write_text(json.dumps({"channels": 4, "vae_fingerprint": "abc"}))
     return directory
 

@@ -23,7 +23,9 @@ def test_text_comes_first_then_patches_with_their_positions():
     assert tokens["positions"].tolist() == [[-3, 0, 0], [-2, 0, 0], [-1, 0, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]]
     assert (tokens["extent"] == [2, 1, 2]).all() and (tokens["clip"] == 7).all()
     assert (tokens["patches"][:3] == 0).all() and (tokens["text_ids"][3:] == 0).all() and (tokens["text_ids"][:3] > 0).all()
-    assert {name: tokens[name].dtype for name in TOKEN_FEATURES} == {name: np.float32 if name == "patches" else np.int32 for name in TOKEN_FEATURES}
+    assert {name: tokens[name].dtype for name in TOKEN_FEATURES} == {
+        name: np.float32 if name == "patches" else np.int32 for name in TOKEN_FEATURES
+    }
 
 
 def test_a_clip_without_a_caption_is_patches_alone():

@@ -19,7 +19,9 @@ class Latents:
 
     def __init__(self, count, captions=None):
         random = np.random.default_rng(0)
-        self.sizes = np.stack([random.integers(1, 4, count), random.integers(2, 6, count), random.integers(2, 6, count)], axis=-1).astype(np.int32)
+        self.sizes = np.stack([random.integers(1, 4, count), random.integers(2, 6, count), random.integers(2, 6, count)], axis=-1).astype(
+            np.int32
+        )
         self.captions = captions or CAPTIONS
 
     def __len__(self):
@@ -89,7 +91,7 @@ def test_each_epoch_has_an_order_of_its_own():
     iterator, sequence = batches(rows=1, bins=1), []
     while len(sequence) < 60:
         sequence += clips_of(next(iterator))
-    epochs = [tuple(sequence[start:start + 20]) for start in (0, 20, 40)]
+    epochs = [tuple(sequence[start : start + 20]) for start in (0, 20, 40)]
     assert all(sorted(epoch) == list(range(20)) for epoch in epochs) and len(set(epochs)) == 3
 
 
@@ -124,7 +126,9 @@ def test_a_position_taken_before_reading_on_points_at_the_batch_after_it():
 
 def test_a_clip_that_no_row_can_hold_is_an_error_that_says_how_long_rows_must_be():
     longest = int(Latents(20).sizes.prod(axis=1).max())
-    with pytest.raises(UserError, match=f"packing.length={longest + 7} cannot hold the longest clip with its caption: {longest + 8} tokens"):
+    with pytest.raises(
+        UserError, match=f"packing.length={longest + 7} cannot hold the longest clip with its caption: {longest + 8} tokens"
+    ):
         batches(length=longest + 7)
     next(batches(length=longest + 8))
 
@@ -152,7 +156,9 @@ def test_captions_are_drawn_by_their_odds_and_dropped_by_theirs():
 
 
 def test_a_kind_that_a_clip_lacks_leaves_its_odds_to_the_others():
-    assert draws(captions={"original": "short", "descriptive": ""}, caption_odds={"descriptive": 1.0, "original": 0.01}, caption_dropout=0.0) == {"short": 1.0}
+    assert draws(
+        captions={"original": "short", "descriptive": ""}, caption_odds={"descriptive": 1.0, "original": 0.01}, caption_dropout=0.0
+    ) == {"short": 1.0}
     assert draws(captions={"original": ""}, caption_dropout=0.0) == {"": 1.0}
     assert draws(caption_odds={"descriptive": 0.0, "original": 1.0}, caption_dropout=0.0) == {"short": 1.0}
 

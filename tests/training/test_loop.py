@@ -62,10 +62,19 @@ class Toy:
 
 
 def toy_job(model=None, pictures=lambda state, to: None, killed_after=10**9):
-    batches = iter(grain.MapDataset.range(1, 1000).map(lambda n: {"number": np.float32(n), "x": np.random.default_rng(n).normal(size=4).astype(np.float32)})
-                   .to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
-    return Job(model=model or Toy(), batches=Interrupted(batches, killed_after), unit="tokens", work=lambda batch: {"tokens": 3.0, "slots": 4.0, "flops": 5.0},
-               device_features=("number", "x"), pictures=pictures)
+    batches = iter(
+        grain.MapDataset.range(1, 1000)
+        .map(lambda n: {"number": np.float32(n), "x": np.random.default_rng(n).normal(size=4).astype(np.float32)})
+        .to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+    )
+    return Job(
+        model=model or Toy(),
+        batches=Interrupted(batches, killed_after),
+        unit="tokens",
+        work=lambda batch: {"tokens": 3.0, "slots": 4.0, "flops": 5.0},
+        device_features=("number", "x"),
+        pictures=pictures,
+    )
 
 
 @pytest.fixture
@@ -114,8 +123,11 @@ def test_a_killed_run_that_goes_on_ends_as_an_unbroken_one(toy, tmp_path, kills)
 @pytest.mark.parametrize("variant", ["vae", "dit"])
 def test_both_models_go_on_bit_for_bit(tiny, tiny_job, tmp_path, monkeypatch, variant):
     whole = tiny_job / "vae" if variant == "vae" else tiny_job
-    config = tiny(variant, data={"path": str(tiny_job / "dataset")}, latents={"path": str(tiny_job / "latents"), "vae": str(tiny_job / "vae")})
+    config = tiny(
+        variant, data={"path": str(tiny_job / "dataset")}, latents={"path": str(tiny_job / "latents"), "vae": str(tiny_job / "vae")}
+    )
     for after in (6, 10**9):  # past the checkpoint of step 4, before that of step 8
+
         def job(*arguments, after=after):
             made = make_job(*arguments)
             return dataclasses.replace(made, batches=Interrupted(made.batches, after), pictures=lambda state, to: None)
@@ -143,7 +155,15 @@ def test_a_finished_run_is_left_alone(toy, tmp_path):
 def test_a_finished_run_goes_on_when_more_steps_are_asked_for(toy, tmp_path):
     toy(tmp_path, steps=12)
     toy(tmp_path, steps=14)
-    assert checkpoint_contents.finished_steps(tmp_path) == [12, 14] and [line["step"] for line in lines(tmp_path)] == [2, 4, 6, 8, 10, 12, 14]
+    assert checkpoint_contents.finished_steps(tmp_path) == [12, 14] and [line["step"] for line in lines(tmp_path)] == [
+        2,
+        4,
+        6,
+        8,
+        10,
+        12,
+        14,
+    ]
 
 
 def test_pictures_are_drawn_at_the_start_and_at_their_steps(toy, tmp_path):
@@ -182,8 +202,17 @@ def test_metrics_hold_loss_rates_and_memory_at_every_log_point_and_the_last_step
     toy(tmp_path, steps=5)
     assert [line["step"] for line in lines(tmp_path)] == [2, 4, 5]
     for line in lines(tmp_path):
-        assert line.keys() >= {"time", "loss", "grad_norm", "tokens_per_second", "model_flops_per_second", "matmul_flops_per_second",
-                               "real_token_share", "step_seconds", "peak_memory_bytes"}
+        assert line.keys() >= {
+            "time",
+            "loss",
+            "grad_norm",
+            "tokens_per_second",
+            "model_flops_per_second",
+            "matmul_flops_per_second",
+            "real_token_share",
+            "step_seconds",
+            "peak_memory_bytes",
+        }
         assert line["real_token_share"] == 0.75 and line["model_flops_per_second"] / line["tokens_per_second"] == pytest.approx(5 / 3)
     assert "step 5 of 5 done" in (tmp_path / "log.txt").read_text()
     assert list((tmp_path / "metrics").glob("events.out.tfevents.*"))

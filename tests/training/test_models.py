@@ -23,8 +23,10 @@ def batch():
     """A row of a video, an image and a video, and a row of one video, with words before each."""
     random = np.random.default_rng(0)
     sample = lambda *size: tokens_of(random.normal(size=(*size, CHANNELS)).astype(np.float32), random.integers(3, 9, 2), (1, 1, 1))
-    return {name: jnp.asarray(value) for name, value in
-            concatenate_rows([[sample(3, 2, 2), sample(1, 2, 3), sample(2, 2, 2)], [sample(2, 3, 2)]], 40).items()}
+    return {
+        name: jnp.asarray(value)
+        for name, value in concatenate_rows([[sample(3, 2, 2), sample(1, 2, 3), sample(2, 2, 2)], [sample(2, 3, 2)]], 40).items()
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,9 @@ def test_a_clip_has_one_noise_level_and_every_clip_its_own(batch):
     _, level, _ = spied(batch)
     patches, ids = np.asarray(batch["modality"] == 2), np.asarray(batch["segment_ids"])
     assert (level[~patches] == 0).all()
-    levels = [set(level[row][(ids[row] == segment) & patches[row]].tolist()) for row in range(2) for segment in range(1, ids[row].max() + 1)]
+    levels = [
+        set(level[row][(ids[row] == segment) & patches[row]].tolist()) for row in range(2) for segment in range(1, ids[row].max() + 1)
+    ]
     assert all(len(each) == 1 and 0 < max(each) < 1 for each in levels) and len(set.union(*levels)) == len(levels) == 4
 
 

@@ -26,9 +26,9 @@ class Line:
 BATCH = {"x": jnp.arange(12.0).reshape(4, 3), "y": jnp.arange(4.0)}
 
 
-def run(steps, config=OptimizerConfig(warmup=2, learning_rate=0.1), seed=0, ema_decay=0.99):
+def run(steps, seed=0, ema_decay=0.99):
     """States and metrics after each step, from step 0 on."""
-    optimizer = make_optimizer(config, 20)
+    optimizer = make_optimizer(OptimizerConfig(warmup=2, learning_rate=0.1), 20)
     step = jax.jit(make_step(Line(), optimizer, ema_decay, seed))
     states, told = [init_state(Line(), optimizer, seed)], []
     for _ in range(steps):

@@ -18,7 +18,9 @@ SIZES = [(3, 2, 3), (1, 2, 2), (2, 3, 2)]  # latents of a video, an image and a 
 
 def sample(number, size):
     random = np.random.default_rng(number)
-    return tokens_of(random.normal(size=(*size, CHANNELS)).astype(np.float32), random.integers(3, VOCABULARY, 2 + number), (1, 1, 1), number)
+    return tokens_of(
+        random.normal(size=(*size, CHANNELS)).astype(np.float32), random.integers(3, VOCABULARY, 2 + number), (1, 1, 1), number
+    )
 
 
 SAMPLES = [sample(number, size) for number, size in enumerate(SIZES)]
@@ -39,7 +41,9 @@ def trained(config, seed=0):
 
 def filled(shapes, random):
     """Parameters of about the size that training gives them: no matrix is zero, vectors are near one."""
-    draw = lambda leaf: random.normal(size=leaf.shape) / np.sqrt(leaf.shape[-2]) if len(leaf.shape) > 1 else random.uniform(0.5, 1.5, leaf.shape)
+    draw = lambda leaf: (
+        random.normal(size=leaf.shape) / np.sqrt(leaf.shape[-2]) if len(leaf.shape) > 1 else random.uniform(0.5, 1.5, leaf.shape)
+    )
     return jax.tree.map(lambda leaf: draw(leaf).astype(np.float32), shapes)
 
 

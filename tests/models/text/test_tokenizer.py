@@ -9,8 +9,13 @@ import pytest
 
 from videodit.models.text.tokenizer import BEGIN, UNKNOWN, Tokenizer, train_tokenizer
 
-CAPTIONS = [f"a {colour} {shape} {motion} {way}" for colour in ("red", "green", "blue") for shape in ("ball", "cube", "cone")
-            for motion in ("rolls", "slides") for way in ("left", "right", "away")]
+CAPTIONS = [
+    f"a {colour} {shape} {motion} {way}"
+    for colour in ("red", "green", "blue")
+    for shape in ("ball", "cube", "cone")
+    for motion in ("rolls", "slides")
+    for way in ("left", "right", "away")
+]
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +28,10 @@ def test_neither_order_nor_repeats_of_captions_matter(tokenizer):
 
 
 def test_another_process_trains_the_same_bytes(tokenizer):
-    code = "import sys; from videodit.models.text.tokenizer import train_tokenizer; " \
-           f"sys.stdout.buffer.write(train_tokenizer({CAPTIONS!r}, 40))"
+    code = (
+        "import sys; from videodit.models.text.tokenizer import train_tokenizer; "
+        f"sys.stdout.buffer.write(train_tokenizer({CAPTIONS!r}, 40))"
+    )
     for _ in range(2):
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == tokenizer.model
 
@@ -41,7 +48,9 @@ def test_an_empty_caption_is_the_begin_token_alone(tokenizer):
     assert tokenizer.encode("   ", 64).tolist() == [BEGIN]
 
 
-@pytest.mark.parametrize("text", ["Ein Würfel rollt über die Straße", "赤いボールが左に転がる", "🔴⚽➡️", "\x07\u200b\ufeff a", "0123456789"])
+@pytest.mark.parametrize(
+    "text", ["Ein Würfel rollt über die Straße", "赤いボールが左に転がる", "🔴⚽➡️", "\x07\u200b\ufeff a", "0123456789"]
+)
 def test_text_of_any_script_has_tokens_and_nothing_is_unknown(tokenizer, text):
     ids = tokenizer.encode(text, 256)
     assert len(ids) > 1 and UNKNOWN not in ids

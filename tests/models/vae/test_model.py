@@ -24,7 +24,9 @@ def trained(stride):
     t, h, w = stride
     shapes = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 1 + t, h, w, 3), jnp.float32), jax.random.key(0))
     random = np.random.default_rng(0)
-    draw = lambda leaf: random.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else random.uniform(0.5, 1.5, leaf.shape)
+    draw = lambda leaf: (
+        random.normal(size=leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1])) if len(leaf.shape) > 1 else random.uniform(0.5, 1.5, leaf.shape)
+    )
     return module, jax.tree.map(lambda leaf: draw(leaf).astype(np.float32), shapes)
 
 
@@ -58,7 +60,7 @@ def test_no_latent_has_a_gradient_from_a_later_frame(vae):
     for latent in range(3):
         gradient = pull(jnp.zeros_like(random).at[:, latent].set(random[:, latent]))[0][0]
         last = latent * stride[0]
-        assert (gradient[last + 1:] == 0).all()
+        assert (gradient[last + 1 :] == 0).all()
         assert np.abs(gradient[last]).max() > 0
 
 
@@ -70,7 +72,7 @@ def test_no_decoded_frame_has_a_gradient_from_a_later_latent(vae):
     for frame in (0, 1, stride[0], stride[0] + 1):
         gradient = pull(jnp.zeros_like(random).at[:, frame].set(random[:, frame]))[0][0]
         last = -(-frame // stride[0])
-        assert (gradient[last + 1:] == 0).all()
+        assert (gradient[last + 1 :] == 0).all()
         assert np.abs(gradient[last]).max() > 0
 
 

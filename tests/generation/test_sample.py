@@ -1,0 +1,87 @@
+"""Samples reach their files: a png for one frame, an mp4 for several, of the size and length that was asked for."""
+
+import json
+
+import numpy as np
+import pytest
+
+from videodit import cli
+from videodit.core.errors import UserError
+from videodit.data import media
+from videodit.data.worlds import prompts
+from videodit.generation.sample import held_out_prompts, load_generator, requests_for, sample_command
+from videodit.training.checkpoints import restore_weights
+
+
+def test_a_video_reads_back_with_the_size_and_length_that_were_asked_for(tiny_job, tmp_path, capsys):
+    (path,) = sample_command(workdir=str(tiny_job), prompt="A red ball!", size=(22, 40), seconds=1.5, seed=7, output=str(tmp_path / "new"))
+    assert path.name == "a-red-ball-40x22-7.mp4" and capsys.readouterr().out == f"{path}\n"
+    info = media.check(path)
+    assert (info.kind, info.frames, info.height, info.width, info.fps) == ("video", 12, 22, 40, 8.0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.125])
+def test_one_frame_is_a_png(tiny_job, tmp_path, seconds):
+    (path,) = sample_command(workdir=str(tiny_job), prompt="赤いボール", size=(16, 16), seconds=seconds, output=str(tmp_path))
+    assert path.name == "sample-16x16-0.png" and media.decode(path).shape == (1, 16, 16, 3)
+
+
+def test_several_samples_count_up_from_the_seed_and_steps_and_guidance_may_be_chosen(tiny_job, tmp_path):
+    paths = sample_command(
+        workdir=str(tiny_job), prompt="a ball", size=(16, 16), seconds=0, seed=3, count=2, steps=3, guidance=4.0, output=str(tmp_path)
+    )
+    assert [path.name for path in paths] == ["a-ball-16x16-3.png", "a-ball-16x16-4.png"]
+    first, second = map(media.decode, paths)
+    assert (first != second).any()
+    (alone,) = sample_command(
+        workdir=str(tiny_job), prompt="a ball", size=(16, 16), seconds=0, seed=4, steps=3, guidance=4.0, output=str(tmp_path / "alone")
+    )
+    assert np.abs(media.decode(alone).astype(int) - second).max() <= 1
+    (other,) = sample_command(
+        workdir=str(tiny_job), prompt="a ball", size=(16, 16), seconds=0, seed=4, steps=3, guidance=40.0, output=str(tmp_path / "other")
+    )
+    assert (media.decode(other) != second).any()
+
+
+def test_the_verb_writes_into_the_workdir_and_says_where(tiny_job, capsys):
+    assert cli.main(["sample", f"--workdir={tiny_job}", "--prompt=a cube", "--size=24x16", "--seconds=0"]) == 0
+    said = capsys.readouterr().out.strip()
+    assert said == str(tiny_job / "outputs" / "a-cube-24x16-0.png") and media.probe(said).width == 24
+
+
+def test_a_workdir_with_nothing_trained_says_what_to_run(tiny, tiny_latents, tmp_path, capsys):
+    assert cli.main(["sample", f"--workdir={tmp_path}", "--prompt=x"]) == 2
+    assert "is not a workdir" in capsys.readouterr().err
+    config = tiny(
+        data={"path": str(tiny_latents / "dataset")}, latents={"path": str(tiny_latents / "latents"), "vae": str(tiny_latents / "vae")}
+    )
+    with pytest.raises(UserError, match="run `videodit train`"):
+        load_generator(config, tmp_path)
+
+
+def test_the_average_of_the_weights_is_what_samples(tiny, tiny_job):
+    generator = load_generator(tiny(data={"path": str(tiny_job / "dataset")}), tiny_job)
+    weights, _ = restore_weights(tiny_job)
+    np.testing.assert_array_equal(generator.params["head"]["kernel"], weights["ema"]["head"]["kernel"])
+
+
+def test_training_draws_the_same_requests_at_every_step(tiny_job):
+    listed = {step: json.loads((tiny_job / "samples" / step / "samples.json").read_text()) for step in ("0", "8", "16")}
+    assert listed["0"] == listed["8"] == listed["16"] and len(listed["0"]) == 3
+    for each in listed["16"]:
+        info = media.check(tiny_job / "samples" / "16" / each["file"])
+        assert ([info.height, info.width], info.frames) == (each["size"], each["frames"]) and each["prompt"]
+    assert media.probe(tiny_job / "samples" / "16" / "grid.png").kind == "image"
+
+
+def test_prompts_of_the_worlds_are_those_that_training_never_saw(tiny, tiny_job):
+    config = tiny()
+    assert held_out_prompts(config, tiny_job) == prompts(config.data.worlds)
+
+
+def test_requests_take_prompts_sizes_lengths_and_seeds_in_turn(tiny):
+    config = tiny(sample={"sizes": ((16, 24), (24, 16)), "frames": (1, 5, 9)})
+    found = requests_for(config, [{"prompt": "a"}, {"prompt": "b"}], 6, seed=10)
+    assert [request.seed for request in found] == list(range(10, 16))
+    assert {(request.prompt, request.height) for request in found} == {("a", 16), ("b", 24)}
+    assert [request.frames for request in found] == [1, 5, 9, 1, 5, 9]

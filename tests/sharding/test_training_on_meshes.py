@@ -1,0 +1,49 @@
+"""A job trains to the same losses on one device and on eight, however the eight are laid out."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from videodit.core.config import write_config
+
+SCRIPT = pathlib.Path(__file__).with_name("train_on_meshes.py")
+MESHES = {
+    "dit": {"data": {"data": 8}, "fsdp": {"fsdp": 8}, "all": {"data": 2, "fsdp": 2, "tensor": 2}, "context": {"data": 4, "context": 2}},
+    "vae": {"data": {"data": 8}, "all": {"data": 2, "fsdp": 2, "tensor": 2}},
+}
+
+
+def train(config, scratch, devices, meshes):
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    write_config(scratch, config)
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(scratch / "config.json"), str(scratch / f"on-{devices}"), json.dumps(list(meshes.items()))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["devices"] == devices
+    return {name: np.asarray(losses) for name, losses in found["losses"].items()}
+
+
+@pytest.mark.parametrize("variant", ["dit", "vae"])
+def test_losses_agree_on_one_device_and_on_eight(tiny, tiny_latents, tmp_path, variant):
+    config = tiny(
+        variant,
+        data={"path": str(tiny_latents / "dataset")},
+        latents={"path": str(tiny_latents / "latents")},
+        train={"steps": 5, "log_every": 1, "save_every": 5, "sample_every": 5},
+        packing={"rows": 8},
+        vae_training={"batch": 8},
+    )
+    (alone,) = train(config, tmp_path, 1, {"alone": {}}).values()
+    assert len(alone) == 5 and len(set(alone.tolist())) == 5
+    for name, losses in train(config, tmp_path, 8, MESHES[variant]).items():
+        np.testing.assert_allclose(losses, alone, rtol=1e-5, err_msg=name)

@@ -1,0 +1,110 @@
+"""Latents are those of each window alone, the same bytes whenever they are made, and never of two VAEs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from videodit.core.errors import UserError
+from videodit.data.dataset import ClipDataset
+from videodit.data.latents import CONTENTS, TOKENIZER, LatentDataset
+from videodit.data.pipeline import all_windows, read_window
+from videodit.generation.sample import load_generator
+from videodit.models.text.tokenizer import Tokenizer
+from videodit.training.encode import encode
+from videodit.training.loop import train
+from videodit.training.restore import load_vae
+
+
+@pytest.fixture(scope="module")
+def config(tiny, tiny_latents):
+    """The job's config, with every path its own, so that any workdir will do."""
+    return lambda **latents: tiny(
+        data={"path": str(tiny_latents / "dataset")},
+        latents={"path": str(tiny_latents / "latents"), "vae": str(tiny_latents / "vae")} | latents,
+    )
+
+
+@pytest.fixture(scope="module")
+def other_vae(tiny_latents, tmp_path_factory):
+    """The same VAE, half trained."""
+    directory = tmp_path_factory.mktemp("other") / "vae"
+    shutil.copytree(tiny_latents / "vae", directory)
+    newest = max((path for path in (directory / "checkpoints").iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
+    shutil.rmtree(newest)
+    return directory
+
+
+def files(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+def test_every_window_is_there_with_its_captions_and_size(config, tiny_latents):
+    dataset, latents = ClipDataset(tiny_latents / "dataset"), LatentDataset(tiny_latents / "latents")
+    windows = {f"{dataset.keys[window.record]}@{window.start:g}": window for window in all_windows(dataset, config().latents.policy)}
+    found = [latents[i] for i in range(len(latents))]
+    assert sorted(each["key"] for each in found) == sorted(windows)
+    for each, size in zip(found, latents.sizes.tolist()):
+        window = windows[each["key"]]
+        assert size == [1 + (window.frames - 1) // 4, window.height // 8, window.width // 8]
+        assert each["captions"] == dataset[window.record]["captions"] and each["captions"]["original"]
+
+
+def test_a_latent_is_what_the_vae_makes_of_its_window_alone(config, tiny_latents):
+    dataset, latents, vae = ClipDataset(tiny_latents / "dataset"), LatentDataset(tiny_latents / "latents"), load_vae(tiny_latents / "vae")
+    by_key = {latents[i]["key"]: latents[i]["latents"] for i in range(len(latents))}
+    by_length = {}
+    for window in all_windows(dataset, config().latents.policy):
+        by_length.setdefault(window.frames, window)
+    assert set(by_length) == {1, 5, 9}
+    for window in by_length.values():
+        alone = vae.encode(read_window(dataset, window, config().latents.policy.fps)[None])[0]
+        np.testing.assert_allclose(by_key[f"{dataset.keys[window.record]}@{window.start:g}"], alone, atol=1e-4)
+
+
+def test_the_tokenizer_knows_the_captions(tiny_latents):
+    tokenizer = Tokenizer((tiny_latents / "latents" / TOKENIZER).read_bytes())
+    captions = [LatentDataset(tiny_latents / "latents")[i]["captions"]["original"] for i in range(8)]
+    assert all(len(tokenizer.encode(caption, 99)) < len(caption) for caption in captions)
+
+
+def test_what_a_kill_took_is_written_again_the_same(config, tiny_latents, tmp_path):
+    shutil.copytree(tiny_latents / "latents", tmp_path / "latents")
+    wanted = files(tmp_path / "latents")
+    shard = sorted(path for path in (tmp_path / "latents").iterdir() if ".array_record-" in path.name)[1]
+    for path in (shard, tmp_path / "latents" / TOKENIZER, tmp_path / "latents" / CONTENTS, tmp_path / "latents" / "dataset_info.json"):
+        path.unlink()
+    encode(config(path=str(tmp_path / "latents")), tmp_path)
+    assert files(tmp_path / "latents") == wanted
+
+
+def test_finished_latents_are_left_alone(config, tiny_latents, tmp_path):
+    times = {path: path.stat().st_mtime_ns for path in (tiny_latents / "latents").rglob("*.array_record*")}
+    encode(config(), tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_latents_of_another_vae_or_policy_are_refused(config, other_vae, tmp_path):
+    with pytest.raises(UserError, match="vae_fingerprint="):
+        encode(config(vae=str(other_vae)), tmp_path)
+    with pytest.raises(UserError, match="policy="):
+        encode(config(policy={"max_frames": 5}), tmp_path)
+
+
+def test_nothing_is_trained_or_sampled_on_latents_of_another_vae(config, other_vae, tmp_path):
+    with pytest.raises(UserError, match="was encoded by VAE"):
+        load_generator(config(vae=str(other_vae)), tmp_path)
+    with pytest.raises(UserError, match="was encoded by VAE"):
+        train(config(vae=str(other_vae)), tmp_path)
+
+
+def test_an_unfinished_run_before_it_is_named(config, tmp_path):
+    with pytest.raises(UserError, match="is not a workdir"):
+        encode(config(vae=str(tmp_path / "nothing")), tmp_path)
+
+
+def test_contents_say_what_the_latents_are_of(tiny_latents):
+    contents = json.loads((tiny_latents / "latents" / CONTENTS).read_text())
+    assert contents["vae_fingerprint"] == load_vae(tiny_latents / "vae").fingerprint
+    assert contents["channels"] == 6

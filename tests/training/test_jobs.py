@@ -1,0 +1,38 @@
+"""A job gives the step what it reads, and says what a batch is worth."""
+
+import numpy as np
+import pytest
+
+from videodit.core.errors import UserError
+from videodit.training.jobs import make_job
+
+
+@pytest.fixture(scope="module")
+def job(tiny, tiny_latents):
+    return lambda variant: make_job(tiny(variant, data={"path": str(tiny_latents / "dataset")}), tiny_latents)
+
+
+def test_a_packed_batch_is_worth_its_real_tokens(job):
+    made = job("dit")
+    batch = next(made.batches)
+    assert set(made.device_features) == set(batch) - {"clip"} and batch["patches"].shape == (4, 48, 6)
+    work = made.work(batch)
+    assert work["tokens"] == (batch["segment_ids"] > 0).sum() and work["slots"] == 4 * 48 and work["flops"] > 0
+    assert made.unit == "tokens"
+
+
+def test_a_batch_of_clips_is_worth_its_clips_and_its_convolutions(job):
+    made = job("vae")
+    batch = next(made.batches)
+    work = made.work(batch)
+    assert set(made.device_features) <= set(batch) and batch["pixels"].dtype == np.uint8
+    assert work["tokens"] == work["slots"] == 4 and work["flops"] > 0
+    twice = made.work({"pixels": np.concatenate([batch["pixels"]] * 2)})
+    assert twice["flops"] == pytest.approx(2 * work["flops"], rel=0.05)
+
+
+def test_what_comes_before_is_named_where_it_is_missing(tiny, tmp_path):
+    with pytest.raises(UserError, match="run `videodit prepare`"):
+        make_job(tiny("vae"), tmp_path)
+    with pytest.raises(UserError, match="run `videodit encode`"):
+        make_job(tiny("dit"), tmp_path)
