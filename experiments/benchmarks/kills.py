@@ -38,7 +38,10 @@ def finished(workdir: Path) -> set[str]:
 
 @contextlib.contextmanager
 def running(launcher: Path, workdir: Path, config: Path):
-    """Gives the job's process, in a process group of its own that does not outlive this. Raises SystemExit where the job fails by itself."""
+    """Gives the job's process, in a process group of its own that does not outlive this.
+
+    Raises SystemExit where the job fails by itself.
+    """
     log = workdir.parent / f"{workdir.name}.log"
     command = [str(launcher), "--workdir", str(workdir), "--config", str(config)]
     with open(log, "a") as output:
@@ -65,7 +68,9 @@ def watch(launcher: Path, workdir: Path, config: Path) -> tuple[float, dict[str,
     return time.monotonic() - begun, seen
 
 
-def kill_at_random(launcher: Path, workdir: Path, config: Path, kills: int, seconds: float, seen: dict[str, float], draw: random.Random) -> list[dict]:
+def kill_at_random(
+    launcher: Path, workdir: Path, config: Path, kills: int, seconds: float, seen: dict[str, float], draw: random.Random
+) -> list[dict]:
     """Runs the job to its end and kills it up to `kills` times on its way; returns what each kill met."""
     workdir.mkdir(parents=True)
     made, elapsed = [], 0.0
@@ -99,8 +104,13 @@ def outcome(launcher: Path, workdir: Path) -> dict:
     records = hashlib.sha256()
     for path in sorted(path for folder in ("dataset", "latents") for path in (workdir / folder).glob("*.array_record-*")):
         records.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    return {"step": found["step"], "fingerprint": found["fingerprint"], "vae_fingerprint": found["vae"]["fingerprint"],
-            "data_position": found["data_position"], "records": records.hexdigest()}
+    return {
+        "step": found["step"],
+        "fingerprint": found["fingerprint"],
+        "vae_fingerprint": found["vae"]["fingerprint"],
+        "data_position": found["data_position"],
+        "records": records.hexdigest(),
+    }
 
 
 def measure(launcher: Path, workdir: Path, config: Path, kills: int, seed: int) -> dict:
@@ -113,17 +123,31 @@ def measure(launcher: Path, workdir: Path, config: Path, kills: int, seed: int) 
         made = kill_at_random(launcher, at, config, left, seconds, seen, draw)
         runs.append({"kills": made, **outcome(launcher, at)})
     identical = all({key: run[key] for key in whole} == whole for run in runs)
-    return {"config": str(config), "seed": seed, "seconds": round(seconds, 1), "kills": kills, "identical": identical, "whole": whole, "killed": runs}
+    return {
+        "config": str(config),
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "kills": kills,
+        "identical": identical,
+        "whole": whole,
+        "killed": runs,
+    }
 
 
 def table(found: dict) -> str:
     """The measurement for a person."""
-    lines = [f"{found['config']}: {found['seconds']} s undisturbed", f"{'kill':>4}  {'at (s)':>8}  {'since start (s)':>15}  {'stage':<8}  {'newest step':>11}  half written"]
+    row = "{:>4}  {:>8}  {:>15}  {:<8}  {:>11}  {}".format
+    lines = [
+        f"{found['config']}: {found['seconds']} s undisturbed",
+        row("kill", "at (s)", "since start (s)", "stage", "newest step", "half written"),
+    ]
     for number, kill in enumerate((kill for run in found["killed"] for kill in run["kills"]), start=1):
-        step = "-" if kill["newest_step"] is None else kill["newest_step"]
-        lines.append(f"{number:>4}  {kill['at_seconds']:>8}  {kill['since_start']:>15}  {kill['stage']:<8}  {step:>11}  {', '.join(kill['half_written']) or '-'}")
+        step, half = "-" if kill["newest_step"] is None else kill["newest_step"], ", ".join(kill["half_written"]) or "-"
+        lines.append(row(number, kill["at_seconds"], kill["since_start"], kill["stage"], step, half))
     for name, run in (("whole", found["whole"]), *((f"killed, run {n}", run) for n, run in enumerate(found["killed"], start=1))):
-        lines.append(f"{name}: step {run['step']}, fingerprint {run['fingerprint']}, VAE {run['vae_fingerprint']}, records {run['records'][:16]}")
+        lines.append(
+            f"{name}: step {run['step']}, fingerprint {run['fingerprint']}, VAE {run['vae_fingerprint']}, records {run['records'][:16]}"
+        )
     return "\n".join([*lines, "identical" if found["identical"] else "DIFFERENT"])
 
 

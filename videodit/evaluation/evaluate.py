@@ -74,7 +74,7 @@ def judge_samples(config: ExperimentConfig, workdir: epath.Path) -> dict[str, Pa
     trained = load_generator(config, workdir)
     clips = trained(requests, config.sample)
     write_atomically(workdir / "evaluation" / "samples.png", contact_sheet(clips[:16]))
-    few = max(1, len(requests) // 4)
+    few = min(len(requests), max(len(config.sample.frames), len(requests) // 4))  # of every length, to have motion to judge
     start = jax.jit(dit_model(config, trained.model.latent_channels, trained.tokenizer.size).init)(jax.random.key(config.train.seed))
     noise = load_generator(config, workdir, start)(requests[:few], config.sample)
     fps = config.sample.fps

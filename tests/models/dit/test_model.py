@@ -165,8 +165,10 @@ def test_bfloat16_runs_and_predicts_in_float32(model):
 
 def test_parameters_are_those_of_one_block_times_the_depth(model):
     shapes = {tuple(str(key.key) for key in path)[1:]: leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(model[1])}
-    assert shapes["blocks", "in_proj", "kernel"] == (2, 32, 3 * 32 + 128)
-    assert shapes["blocks", "out_proj", "kernel"] == (2, 32 + 128, 32)
+    assert shapes["blocks", "qkv", "kernel"] == (2, 32, 3 * 32)
+    assert shapes["blocks", "up", "kernel"] == (2, 32, 128)
+    assert shapes["blocks", "attention_out", "kernel"] == (2, 32, 32)
+    assert shapes["blocks", "down", "kernel"] == (2, 128, 32)
     assert shapes["head", "kernel"] == (32, CHANNELS)
 
 
