@@ -63,6 +63,25 @@ def test_equal_frames_are_equal_bytes():
     assert media.encode_image(moving_square()[0]) == media.encode_image(moving_square()[0])
 
 
+@pytest.mark.parametrize("height,width", [(16, 16), (24, 40), (40, 64), (136, 136)])
+def test_bytes_do_not_depend_on_what_memory_held_before(height, width):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width]
+    clips = [
+        np.stack([np.sin((x + k * rng.uniform(0.5, 1)) / width * 6 + y / height * 4) * 100 + 128 for k in range(13)])
+        for _ in range(4)
+    ]
+    clips = [np.repeat(clip[..., None], 3, axis=-1).astype(np.uint8) for clip in clips]
+
+    def encode_after_litter(clip):
+        litter = [np.frombuffer(rng.bytes(int(2 ** rng.uniform(8, 17))), np.uint8).copy() for _ in range(200)]
+        del litter  # the allocator hands these pages to the encoder
+        return media.encode_video(clip, 8.0)
+
+    for clip in clips:
+        assert len({encode_after_litter(clip) for _ in range(20)}) == 1
+
+
 def test_video_at_its_own_rate_is_every_frame_once():
     clip = moving_square(17)
     for fps in (8.0, 24.0, 29.97, 30.0):

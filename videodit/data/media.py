@@ -186,7 +186,8 @@ def encode_video(frames: np.ndarray, fps: float, *, lossless: bool = False) -> b
         stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=rate)
         stream.width, stream.height = width, height
         stream.pix_fmt = "rgb24" if lossless else "yuv444p" if full_colour else "yuv420p"
-        stream.options = {"qp": "0", "preset": "fast"} if lossless else {"crf": "12", "preset": "fast"}
+        # x264's macroblock tree reads memory that it has not set, at some sizes: equal frames would give other bytes now and then.
+        stream.options = {"preset": "fast"} | ({"qp": "0"} if lossless else {"crf": "16", "mbtree": "0"})
         context = stream.codec_context
         context.thread_count = 1
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.IEC61966_2_1
