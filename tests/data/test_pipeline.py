@@ -233,3 +233,22 @@ def test_vae_batches_go_on_from_a_saved_position(dataset, point):
     again.set_state(json.loads(state))
     assert_same(take(again, 4), wanted)
     assert_same([source(dataset)(point + n) for n in range(4)], wanted)
+
+
+def test_cached_windows_are_decoded_once_and_change_nothing(dataset, monkeypatch):
+    decoded = collections.Counter()
+
+    def counted(data, window, fps, frames):
+        decoded[window] += 1
+        return read_window(data, window, fps, frames)
+
+    monkeypatch.setattr("videodit.data.pipeline.read_window", counted)
+    plain = source(dataset)
+    wanted = [plain(n) for n in range(30)]
+    largest = max(each["pixels"][0].nbytes for each in wanted)
+    for room, most in ((10**9, 1), (3 * largest, max(decoded.values()))):
+        decoded.clear()
+        cached = VAEBatches(dataset, POLICY, batch_size=4, max_buckets=2, seed=0, cache_bytes=room)
+        assert_same([cached(n) for n in range(30)], wanted)
+        assert max(decoded.values()) <= most
+    assert 3 <= sum(count == 1 for count in decoded.values()) < len(decoded)  # what fitted was kept

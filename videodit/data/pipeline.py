@@ -53,10 +53,11 @@ class VAEBatches:
     """Batch n of the VAE's training: uint8 `[batch, frames, height, width, 3]`, all of one bucket.
 
     A clip is cut into windows of `frames` frames; one that is shorter, a still among them, holds its last frame. Sizes are brought to
-    the nearest of at most `max_buckets` that are chosen from the data set's own.
+    the nearest of at most `max_buckets` that are chosen from the data set's own. Decoded windows are kept, up to `cache_bytes`: a small
+    data set, which is read many times, is decoded once. Nothing is evicted, since an epoch comes to each window once.
     """
 
-    def __init__(self, dataset: ClipDataset, policy: SizePolicy, batch_size: int, max_buckets: int, seed: int):
+    def __init__(self, dataset: ClipDataset, policy: SizePolicy, batch_size: int, max_buckets: int, seed: int, cache_bytes: int = 0):
         self.dataset, self.policy = dataset, policy
         found = all_windows(dataset, policy)
         self.buckets = choose_buckets([(each.height, each.width) for each in found], max_buckets)
@@ -66,11 +67,21 @@ class VAEBatches:
             members[bucket].append(number)
             self.windows.append(dataclasses.replace(each, height=self.buckets[bucket][0], width=self.buckets[bucket][1]))
         self.schedule = BucketSchedule(members, batch_size, seed)
+        self._cache: dict[int, np.ndarray] = {}
+        self._cache_left = cache_bytes
 
     def __call__(self, n: int) -> dict[str, np.ndarray]:
         chosen = self.schedule.batch(int(n))
-        pixels = [read_window(self.dataset, self.windows[i], self.policy.fps, self.policy.max_frames) for i in chosen]
-        return {"pixels": np.stack(pixels), "clip": chosen.astype(np.int32)}
+        return {"pixels": np.stack([self._read(i) for i in chosen.tolist()]), "clip": chosen.astype(np.int32)}
+
+    def _read(self, i: int) -> np.ndarray:
+        pixels = self._cache.get(i)
+        if pixels is None:
+            pixels = read_window(self.dataset, self.windows[i], self.policy.fps, self.policy.max_frames)
+            if pixels.nbytes <= self._cache_left:  # threads may overdraw by a window each
+                self._cache_left -= pixels.nbytes
+                self._cache[i] = pixels
+        return pixels
 
 
 def vae_batches(source: VAEBatches, threads: int) -> grain.DatasetIterator:

@@ -20,11 +20,15 @@ from videodit.sharding.mesh import MeshConfig
 
 @dataclass(frozen=True, kw_only=True)
 class VAETrainingConfig:
-    """What the VAE is trained on: windows of `policy.max_frames` frames in batches of `batch` clips, of at most `max_buckets` sizes."""
+    """What the VAE is trained on: windows of `policy.max_frames` frames in batches of `batch` clips, of at most `max_buckets` sizes.
+
+    `cache_mb`: decoded windows are kept in memory up to so many megabytes (10^6 bytes), so that a small data set is decoded once.
+    """
 
     policy: SizePolicy = field(default_factory=lambda: SizePolicy(max_frames=9))
     batch: int = 16
     max_buckets: int = 4
+    cache_mb: int = 256
     loss: VAELossConfig = field(default_factory=VAELossConfig)
 
 

@@ -47,7 +47,14 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
     from videodit.evaluation.reconstruction import write_reconstructions
 
     settings, model, directory = config.vae_training, vae_model(config), dataset_path(config, workdir)
-    source = VAEBatches(ClipDataset(directory), settings.policy, settings.batch, settings.max_buckets, config.train.seed)
+    source = VAEBatches(
+        ClipDataset(directory),
+        settings.policy,
+        settings.batch,
+        settings.max_buckets,
+        config.train.seed,
+        cache_bytes=settings.cache_mb * 10**6,
+    )
     params = jax.eval_shape(model.init, jax.random.key(0))
     flops: dict[tuple[int, ...], float] = {}
 
