@@ -23,6 +23,14 @@ RUNTIME = [
     "tensorflow-datasets>=4.9.9",
 ]
 
+# What preparing media files takes beyond what training on them does: finding shots, Parquet tables, buckets, more than one machine.
+PREPARE = [
+    "apache-beam>=2.70",
+    "etils[epath-gcs]>=1.12",
+    "pyarrow>=17.0",
+    "scenedetect-headless>=0.7",  # the one whose OpenCV needs no display
+]
+
 setup(
     name="videodit",
     version="0.1.0",
@@ -37,7 +45,8 @@ setup(
         "tpu": ["jax[tpu]>=0.10"],
         "gpu": ["jax[cuda13]>=0.10"],
         "tensorboard": ["tensorboard>=2.18"],
-        "dev": ["pytest>=8.3", "ruff>=0.9"],
+        "prepare": PREPARE,
+        "dev": [*PREPARE, "pytest>=8.3", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["videodit = videodit.cli:main"]},
     classifiers=[

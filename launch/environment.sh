@@ -28,15 +28,19 @@ environment_stamp() {
   printf '%s %s %s %s\n' "$("$1" -c 'import sys; print(sys.version, sys.base_prefix)')" "$3" "$2" "$(cksum <"$3/setup.py")"
 }
 
-# make_environment DIR REQUIREMENT REPOSITORY: makes the virtual environment DIR with REQUIREMENT (. or .[dev]) of REPOSITORY.
-# A stamp inside DIR holds what it was made from: it is written last, so a half-made or outdated environment is made anew.
+# make_environment DIR REQUIREMENT REPOSITORY: makes the virtual environment DIR with REQUIREMENT (., .[prepare] or .[dev]) of REPOSITORY.
+# A stamp inside DIR holds what it was made from: it is written last, so a half-made or outdated environment is made anew. One made with an
+# extra serves where none is asked for.
 make_environment() {
-  local directory=$1 requirement=$2 repository=$3 python stamp
+  local directory=$1 requirement=$2 repository=$3 python stamp made
   python=$(pick_python) || return 2
   stamp=$(environment_stamp "$python" "$requirement" "$repository")
-  if [ -x "$directory/bin/python" ] && [ "$(cat "$directory/.stamp" 2>/dev/null)" = "$stamp" ] \
-    && [ -x "$directory/bin/videodit" ]; then
-    return 0
+  made=$(cat "$directory/.stamp" 2>/dev/null)
+  if [ -x "$directory/bin/python" ] && [ -x "$directory/bin/videodit" ]; then
+    case $made in
+      "$stamp") return 0 ;;
+      "$(environment_stamp "$python" "$requirement[prepare]" "$repository")") return 0 ;;
+    esac
   fi
   echo "installing into $directory with $("$python" --version)" >&2
   rm -rf "$directory"

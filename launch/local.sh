@@ -8,13 +8,14 @@ source "$repository/launch/environment.sh"
 
 usage() {
   cat <<'HELP'
-usage: launch/local.sh [--workdir DIR] [--data DIR] [--config FILE.py]
+usage: launch/local.sh [--workdir DIR] [--data PLACE] [--config FILE.py]
 
 Installs into its own virtual environment, then runs: prepare, train the VAE, encode, train the DiT, evaluate.
 Finished stages are not repeated; a killed run goes on where it was.
 
   --workdir DIR     where everything is written (default: runs/local in the repository)
-  --data DIR        train on media files in DIR with their captions.jsonl, instead of the built-in worlds
+  --data PLACE      train on media files instead of the built-in worlds: a folder (with its captions.jsonl), a gs:// prefix,
+                    a list (.txt), a table (.jsonl, .csv, .parquet) or a WebDataset tar (.tar)
   --config FILE.py  the experiment, with variants vae and dit (default: experiments/local.py)
 
   PYTHON=python3.12 launch/local.sh    with a chosen interpreter (3.11 or newer)
@@ -36,18 +37,23 @@ while [ $# -gt 0 ]; do
       case $1 in --workdir) workdir=$2 ;; --data) data=$2 ;; --config) config=$2 ;; esac
       shift 2
       ;;
-    *) fail "unknown argument '$1'; known: --workdir DIR, --data DIR, --config FILE.py, --help" ;;
+    *) fail "unknown argument '$1'; known: --workdir DIR, --data PLACE, --config FILE.py, --help" ;;
   esac
 done
 
 python=$(pick_python) || exit 2
 absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$PWD/$1" ;; esac; }
 workdir=$(absolute "$workdir") config=$(absolute "$config")
-source_flags=()
+source_flags=() requirement=.
 if [ -n "$data" ]; then
-  data=$(absolute "$data")
-  [ -d "$data" ] || fail "--data is '$data', which is not a directory"
-  source_flags=(--config.data.source=folder "--config.data.folder=$data")
+  case $data in
+    *://*) ;;
+    *)
+      data=$(absolute "$data")
+      [ -e "$data" ] || fail "--data is '$data', which does not exist"
+      ;;
+  esac
+  source_flags=(--config.data.source=files "--config.data.inputs=$data") requirement=.[prepare]
 fi
 [ -f "$config" ] || fail "--config is '$config', which is not a file"
 environment=$repository/.venv
@@ -88,7 +94,7 @@ stage() {
 }
 
 echo "== install"
-timed install bash -c 'source "$0/launch/environment.sh" && make_environment "$1" . "$0"' "$repository" "$environment"
+timed install bash -c 'source "$0/launch/environment.sh" && make_environment "$1" "$2" "$0"' "$repository" "$environment" "$requirement"
 
 export JAX_COMPILATION_CACHE_DIR=$workdir/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5
 # A training step frees and takes hundreds of megabytes: kept by the allocator, in huge pages, that is a fifth faster (glibc; ignored elsewhere).

@@ -24,7 +24,7 @@ def trained(tiny, tmp_path_factory):
         media.write(folder / name, np.repeat(random.integers(0, 256, (frames, height, width, 1), np.uint8), 3, axis=-1), 8.0)
     (folder / "broken.mp4").write_bytes(b"no video")
     (folder / "captions.jsonl").write_text(json.dumps({"file": "wide.mp4", "caption": "noise that is wide"}) + "\n")
-    data = {"source": "folder", "folder": str(folder), "path": str(workdir / "dataset"), "workers": 1}
+    data = {"source": "files", "inputs": str(folder), "path": str(workdir / "dataset"), "workers": 1}
     short = {"steps": 2, "log_every": 1, "save_every": 2, "sample_every": 2}
     vae, dit = tiny("vae", data=data, train=short), tiny("dit", data=data, train=short)
     summary = prepare(vae.data, workdir / "dataset")

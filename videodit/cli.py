@@ -56,12 +56,19 @@ def _prepare(call: Call) -> None:
     import rich
 
     from videodit.data.prepare import prepare
+    from videodit.data.runners import Beam
 
     output = call.flags.output or (call.flags.workdir and f"{call.flags.workdir.rstrip('/')}/dataset")
     if not output:
         raise UserError("prepare has nowhere to write: give --workdir=DIR (writes DIR/dataset) or --output=DIR")
-    summary = prepare(_experiment(call).data, output, _show_progress if sys.stderr.isatty() else None)
+    stray = next((each for each in call.positional if not each.startswith("--")), None)
+    if stray:
+        raise UserError(f"prepare takes no argument {stray!r}; after -- come Beam's options, e.g. -- --runner=DataflowRunner")
+    runner = Beam(call.positional) if call.positional else None
+    summary = prepare(_experiment(call).data, output, _show_progress if sys.stderr.isatty() else None, runner)
     rich.print(summary.table())
+    if call.flags.json:
+        print(json.dumps(dataclasses.asdict(summary)))
 
 
 def _show_progress(stage: str, done: int, total: int) -> None:
@@ -134,6 +141,11 @@ def _define_json(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("json", False, "print JSON as the last line", flag_values=values)
 
 
+def _define_prepare(values: flags.FlagValues) -> None:
+    _define_output("dataset directory (default: WORKDIR/dataset)")(values)
+    _define_json(values)
+
+
 def _define_sample(values: flags.FlagValues) -> None:
     flags.DEFINE_string("prompt", None, "what the sample shows", flag_values=values)
     flags.DEFINE_string("size", "64x64", "WIDTHxHEIGHT in pixels; it need not be one that was trained on", flag_values=values)
@@ -145,17 +157,31 @@ def _define_sample(values: flags.FlagValues) -> None:
     _define_output("folder to write to (default: WORKDIR/outputs)")(values)
 
 
+_PREPARE_EXAMPLES = """\
+videodit prepare --config=experiments/local.py:vae --workdir=runs/local
+
+media files: a folder, gs:// prefix, glob, list (.txt), table (.jsonl, .csv, .parquet) or WebDataset tars (.tar)
+  videodit prepare --config=experiments/local.py:vae --output=runs/mine --config.data.source=files --config.data.inputs=clips
+
+as an Apache Beam pipeline on many machines: after -- come Beam's own options (needs pip install 'videodit[prepare]')
+  videodit prepare ... --output=gs://bucket/dataset --config.data.inputs=gs://bucket/clips -- --runner=DataflowRunner
+      --project=PROJECT --region=REGION --temp_location=gs://bucket/tmp --sdk_container_image=IMAGE_WITH_VIDEODIT
+  videodit prepare ... -- --runner=FlinkRunner --flink_master=HOST:8081 --environment_type=DOCKER --environment_config=IMAGE
+  videodit prepare ... -- --runner=SparkRunner --spark_master_url=spark://HOST:7077 --environment_type=DOCKER --environment_config=IMAGE
+  videodit prepare ... -- --runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=8"""
+
 VERBS = {
     verb.name: verb
     for verb in (
         Verb(
             name="prepare",
-            summary="make a dataset from the built-in worlds or a folder of media files",
-            example="videodit prepare --config=experiments/local.py:vae --workdir=runs/local",
+            summary="make a dataset from the built-in worlds or from media files; run again, it adds what is new",
+            example=_PREPARE_EXAMPLES,
             run=_prepare,
             config="required",
-            define=_define_output("dataset directory (default: WORKDIR/dataset)"),
+            define=_define_prepare,
             needs=(),
+            takes="[-- BEAM OPTIONS]",
         ),
         Verb(
             name="train",

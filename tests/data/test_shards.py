@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 
 from videodit.core.errors import UserError
 from videodit.data import shards
+from videodit.data.runners import Local
 
 
 def features():
@@ -78,7 +79,7 @@ def test_tensorflow_is_never_imported(tmp_path):
 
 def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path):
     write(tmp_path / "one")
-    write(tmp_path / "two", workers=2)
+    write(tmp_path / "two", runner=Local(2))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
@@ -120,7 +121,7 @@ SCRIPT = """
     sys.path.insert(0, {folder!r})
     import test_shards
     if __name__ == "__main__":
-        test_shards.write(sys.argv[1], splits=test_shards.splits(6, 5, 0.02), workers=int(sys.argv[2]))
+        test_shards.write(sys.argv[1], splits=test_shards.splits(6, 5, 0.02), runner=test_shards.Local(int(sys.argv[2])))
 """
 
 
@@ -150,3 +151,56 @@ def test_a_kill_loses_no_finished_shard_and_the_next_run_completes_the_same_byte
     write(tmp_path / "whole", splits=splits(6, 5))
     assert contents(data) == contents(tmp_path / "whole")
     assert json.loads((data / "metadata.json").read_text())["seed"] == 1
+
+
+class Numbers:
+    """A thunk that says what it is about, as those of a dataset that grows do."""
+
+    def __init__(self, start, stop):
+        self.start, self.stop, self.about = start, stop, [start, stop]
+
+    def __call__(self):
+        return examples(self.start, self.stop)
+
+
+def grow(directory, *ranges, **changes):
+    return write(directory, splits={"train": [Numbers(*each) for each in ranges]}, grows=True, **changes)
+
+
+def numbers(directory):
+    source = shards.open_split(directory, "train")
+    return [int(source[i]["number"]) for i in range(len(source))]
+
+
+def test_a_dataset_grows_by_further_shards_and_leaves_the_old_ones_alone(tmp_path):
+    grow(tmp_path, (0, 4), (4, 6))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("numbers-*")}
+    summary = grow(tmp_path, (6, 9))
+    assert (summary.records, summary.shards_found, summary.shards_written) == ({"train": 9}, 2, 1)
+    assert numbers(tmp_path) == shards.read_index(tmp_path, "train")["number"].tolist() == list(range(9))
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.glob("numbers-*")}.items()
+    assert shards.read_about(tmp_path) == [[0, 4], [4, 6], [6, 9]] and shards.written(tmp_path) == {"train": [4, 2, 3]}
+
+
+def test_while_it_grows_readers_see_the_old_dataset(tmp_path, monkeypatch):
+    grow(tmp_path, (0, 4))
+    old = contents(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_write_tfds_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            grow(tmp_path, (4, 9))
+    assert contents(tmp_path)["index-train.npz"] != old["index-train.npz"]
+    assert shards.read_index(tmp_path, "train")["number"].tolist() == numbers(tmp_path) == [0, 1, 2, 3]
+
+
+def test_shards_of_a_broken_off_growth_are_used_only_where_they_are_about_the_same(tmp_path, monkeypatch):
+    grow(tmp_path / "data", (0, 4))
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_write_tfds_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            grow(tmp_path / "data", (4, 6), (6, 8), (8, 9))
+    summary = grow(tmp_path / "data", (4, 6), (7, 8))
+    assert (summary.shards_found, summary.shards_written) == (2, 1) and numbers(tmp_path / "data") == [0, 1, 2, 3, 4, 5, 7]
+    grow(tmp_path / "whole", (0, 4))
+    grow(tmp_path / "whole", (4, 6), (7, 8))
+    assert contents(tmp_path / "data") == contents(tmp_path / "whole")

@@ -63,7 +63,7 @@ def test_an_unusable_python_is_one_clear_line_and_status_2(script, python, tmp_p
     [
         (["--wrkdir", "x"], "unknown argument '--wrkdir'; known: --workdir DIR"),
         (["--workdir"], "--workdir has no value"),
-        (["--data=/nowhere"], "--data is '/nowhere', which is not a directory"),
+        (["--data=/nowhere"], "--data is '/nowhere', which does not exist"),
         (["--config=/nowhere.py"], "--config is '/nowhere.py', which is not a file"),
     ],
 )
@@ -85,9 +85,14 @@ def clone(tmp_path):
     for name, text in (("videodit", COMMAND), ("python", "#!/bin/sh\nexit 0\n")):
         (binaries / name).write_text(text)
         (binaries / name).chmod(0o755)
-    stamp = bash("-c", 'source "$1/launch/environment.sh"; environment_stamp "$0" . "$1"', sys.executable, str(clone)).stdout
-    (clone / ".venv" / ".stamp").write_text(stamp)
+    stamp_as(clone, ".[prepare]")
     return clone
+
+
+def stamp_as(clone, requirement):
+    """Makes the environment pass for one that was made with `requirement`."""
+    command = 'source "$1/launch/environment.sh"; environment_stamp "$0" "$2" "$1"'
+    (clone / ".venv" / ".stamp").write_text(bash("-c", command, sys.executable, str(clone), requirement).stdout)
 
 
 def local(clone, *arguments):
@@ -124,7 +129,21 @@ def test_a_failed_stage_ends_the_job_and_the_next_run_goes_on_there(clone):
 def test_own_data_reaches_the_config(clone):
     (clone / "mine").mkdir()
     assert local(clone, f"--data={clone}/mine").returncode == 0
-    assert f"--config.data.source=folder --config.data.folder={clone}/mine" in (clone / "calls").read_text().splitlines()[0]
+    assert f"--config.data.source=files --config.data.inputs={clone}/mine" in (clone / "calls").read_text().splitlines()[0]
+
+
+def test_a_bucket_is_passed_on_as_it_is(clone):
+    assert local(clone, "--data", "gs://bucket/clips").returncode == 0
+    assert "--config.data.inputs=gs://bucket/clips" in (clone / "calls").read_text().splitlines()[0]
+
+
+def test_the_worlds_take_the_base_install_and_own_data_more(clone):
+    stamp_as(clone, ".")
+    assert local(clone).returncode == 0
+    (clone / "mine").mkdir()
+    arguments = [str(clone / "launch/local.sh"), "--workdir", str(clone / "other"), "--data", str(clone / "mine")]
+    made_anew = bash(*arguments, PYTHON=sys.executable, STUB=str(clone), PIP_NO_INDEX="1")
+    assert made_anew.returncode != 0 and "installing into" in made_anew.stderr
 
 
 def test_a_workdir_of_another_job_is_refused(clone):

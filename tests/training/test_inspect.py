@@ -100,7 +100,7 @@ def test_checkpoint_lists_every_array(workdir):
 
 
 def test_dataset_shows_what_it_holds_and_what_was_left_out(tmp_path):
-    (tmp_path / "metadata.json").write_text('{"source": "folder"}')
+    (tmp_path / "metadata.json").write_text('{"source": "files"}')
     columns = dict(key=np.array(["a", "b", "c"]), frames=np.array([8, 8, 1]), height=np.array([36, 36, 64]),
                    width=np.array([64, 64, 36]), fps=np.float32([8, 4, 1]))
     np.savez(tmp_path / "index-train.npz", **columns)

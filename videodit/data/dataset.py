@@ -5,6 +5,7 @@ A record holds the encoded file and not frames, so preparing keeps native sizes 
 
 from collections.abc import Mapping
 import hashlib
+import json
 import os
 from typing import Any
 
@@ -25,7 +26,7 @@ def features() -> tfds.features.FeaturesDict:
     f = tfds.features
     return f.FeaturesDict(
         {
-            "key": f.Text(doc="unique and stable: the path in the source folder, or the number in a world"),
+            "key": f.Text(doc="unique and stable: the input's name, #k after it for the k-th of several clips; or the number in a world"),
             "media": f.Scalar(np.object_, doc="the bytes of a video or image file"),
             "format": f.Text(doc="of those bytes: mp4, webm, png, jpeg, ..."),
             "height": f.Scalar(np.int32),
@@ -69,9 +70,9 @@ class ClipDataset:
     @property
     def fingerprint(self) -> str:
         """16 hex digits that tell this split's clips and order from any other's."""
-        digest = hashlib.sha256((self.directory / "metadata.json").read_bytes())
-        digest.update((self.directory / f"index-{self.split}.npz").read_bytes())
-        return digest.hexdigest()[:16]
+        index = shards.read_index(self.directory, self.split)
+        said = [shards.read_metadata(self.directory), {name: column.tolist() for name, column in index.items()}]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.keys)

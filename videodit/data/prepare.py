@@ -1,32 +1,38 @@
-"""Prepares a dataset of clips from the built-in worlds or from a folder of media files.
+"""Prepares a dataset of clips from the built-in worlds or from media files.
 
-Everything that goes in comes out as a record or as a line of `rejects.jsonl` with the reason. A run that was killed
-goes on where it
-was: checked files stay checked, finished shards stay finished.
+Everything that goes in comes out as records or as a line of `rejects.jsonl` with the reason. A run that was killed goes on where it was:
+examined inputs stay examined, finished shards stay finished, and the dataset ends with the same bytes. Run again after inputs were added,
+it examines and adds what is new, in new shards; records that are there are never changed. So an input that has changed since, or whose
+captions have, is a line of `rejects.jsonl`, and the clips of one that is gone stay.
+
+Which clip goes to which shard depends on the inputs alone, and not on who writes them: processes of this machine or, with `runner`,
+Apache Beam on any of its runners.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
-import hashlib
+import itertools
 import json
-import re
 import time
 from typing import Any, Literal
 
 from etils import epath
-import numpy as np
-import rich.table
 
 from videodit.core.config import to_dict
 from videodit.core.errors import UserError
-from videodit.data import dataset, media, shards
-from videodit.data import folder as folders
+from videodit.core.files import write_atomically
+from videodit.data import choosing, dataset, examining, media, shards
+from videodit.data import inputs as inputs_lib
+from videodit.data.choosing import Clip
+from videodit.data.curate import CurateConfig, cut
+from videodit.data.result import Summary, summarise
+from videodit.data.runners import Local, Runner
 from videodit.data.worlds import WorldsConfig, WorldsSource
 
-Progress = Callable[[str, int, int], None]  # (stage, done, total); the stages are "check" (files) and "write" (shards)
+Progress = Callable[[str, int, int], None]  # (stage, done, total); the stages are "examine" (inputs) and "write" (shards)
 
-# A folder with this many usable clips gives at least one to the held-out split.
+REJECTS = "rejects.jsonl"
+# This many usable inputs give at least one to the held-out split.
 _HELD_OUT_FROM = 8
 
 
@@ -36,88 +42,62 @@ class DataConfig:
 
     Attributes:
       path: the prepared data set; "" is WORKDIR/dataset.
-      source: "worlds" renders clips, "folder" takes files.
-      folder: the folder, local or `gs://`, searched with all below it; its `captions.jsonl`, where there is one, has
-        lines `{"file": path in the folder, "caption": text}`.
+      source: "worlds" renders clips, "files" takes media files.
+      inputs: a folder or `gs://` prefix with all below it, a glob, a list of paths (.txt), a table (.jsonl, .csv, .parquet), or WebDataset
+        tars (.tar, or a folder, glob or list of them). Captions come from a table's columns `caption` or `original` and `descriptive`,
+        from the .txt and .json members of a tar's samples, and from a folder's `captions.jsonl`, which is such a table.
       worlds: the worlds of the train split.
+      curate: how clips are found in files and which are kept.
       held_out_count: clips of the worlds' held-out split.
-      held_out_share: share of a folder's clips that are held out.
-      shards: files that the train split is cut into.
-      workers: processes.
+      held_out_share: share of inputs whose clips are held out.
+      shards: files that each split of the worlds is cut into.
+      shard_mb: megabytes (10^6 bytes) of inputs that a shard of clips from files holds, about.
+      workers: processes, where no other runner is asked for.
     """
 
     path: str = ""
-    source: Literal["worlds", "folder"] = "worlds"
-    folder: str = ""
+    source: Literal["worlds", "files"] = "worlds"
+    inputs: str = ""
     worlds: WorldsConfig = dataclasses.field(default_factory=WorldsConfig)
+    curate: CurateConfig = dataclasses.field(default_factory=CurateConfig)
     held_out_count: int = 256
     held_out_share: float = 0.02
     shards: int = 16
+    shard_mb: int = 128
     workers: int = 2
 
     def __post_init__(self):
-        if self.source == "folder" and not self.folder:
-            raise UserError("data.folder is '', expected a folder of media files: set --config.data.folder=DIR")
+        if self.source == "files" and not self.inputs:
+            raise UserError("data.inputs is '', expected where the media files are: set --config.data.inputs=PLACE")
         if not 0 <= self.held_out_share < 1:
-            raise UserError(
-                f"data.held_out_share is {self.held_out_share}, expected a share from 0 to below 1, e.g. 0.02"
-            )
-        for name in ("held_out_count", "shards", "workers"):
+            raise UserError(f"data.held_out_share is {self.held_out_share}, expected a share from 0 to below 1, e.g. 0.02")
+        for name in ("held_out_count", "shards", "shard_mb", "workers"):
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name} is {getattr(self, name)}, expected 1 or more")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Summary:
-    """What a dataset holds: clips and bytes by split, what was left out by reason, commonest sizes, durations
-    (seconds)."""
-
-    directory: str
-    kept: dict[str, int]
-    bytes: dict[str, int]
-    rejected: dict[str, int]
-    sizes: dict[str, int]
-    durations: dict[str, float]
-    seconds: float
-
-    def table(self) -> rich.table.Table:
-        """Returns the summary as a table to print."""
-        table = rich.table.Table("what", "number", title=f"dataset {self.directory}", title_justify="left")
-        for split, count in self.kept.items():
-            table.add_row(f"clips, {split}", f"{count:,} ({self.bytes[split] / 1e6:,.1f} MB)")
-        for reason, count in self.rejected.items():
-            table.add_row(f"left out: {reason}", f"{count:,}")
-        for size, count in self.sizes.items():
-            table.add_row(f"size {size}", f"{count:,}")
-        for name, seconds in self.durations.items():
-            table.add_row(f"duration, {name}", f"{seconds:,.2f} s")
-        table.add_row("time taken", f"{self.seconds:,.1f} s")
-        return table
-
-
-def prepare(config: DataConfig, output: epath.PathLike, progress: Progress | None = None) -> Summary:
+def prepare(config: DataConfig, output: epath.PathLike, progress: Progress | None = None, runner: Runner | None = None) -> Summary:
     """Writes the dataset of `config` to the directory `output`, or what is missing of it.
 
+    `runner` executes the work; by default `config.workers` processes do.
+
     Raises:
-      UserError: where nothing usable is found, or `output` holds a dataset that was made from something else.
+      UserError: where nothing usable is found, or `output` holds a dataset that was made with other settings.
     """
-    began, output = time.monotonic(), epath.Path(output)
-    said = to_dict(config)
-    for machine_only in ("workers", "shards"):  # neither changes what a dataset is
-        del said[machine_only]
-    if config.source == "worlds":
-        splits = _worlds_splits(config)
-        said = {key: said[key] for key in ("source", "worlds", "held_out_count")}
-        rejects = []
-    else:
-        inputs = folders.find(config.folder, besides=output)
-        rows = folders.check_all(inputs, output, config.workers, progress)
-        splits, rejects = _folder_splits(config, inputs, rows)
-        said = {key: said[key] for key in ("source", "held_out_share")} | {"contents": inputs.fingerprint}
-    if not shards.is_complete(output):
-        shards.begin(output, said, splits)  # before anything that a refusal should leave alone
-        folders.write_rejects(output, rejects)
-    written = shards.write_shards(
+    began, output, runner = time.monotonic(), epath.Path(output), runner or Local(config.workers)
+    before = sum(sum(lengths) for lengths in shards.written(output).values())
+    make = _from_worlds if config.source == "worlds" else _from_files
+    written, rejects, found = make(config, output, runner, progress)
+    return summarise(output, written, rejects, before=before, **found, seconds=time.monotonic() - began)
+
+
+def _write(output: epath.Path, said: dict[str, Any], splits, rejects: Sequence[choosing.Reject], runner, progress, grows: bool):
+    shards.begin(output, said, splits, grows)  # before anything that a refusal should leave alone
+    lines = sorted(rejects, key=lambda each: (each["file"], each["reason"]))
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    if not (output / REJECTS).exists() or (output / REJECTS).read_text() != text:
+        write_atomically(output / REJECTS, text)
+    return shards.write_shards(
         output,
         name=dataset.NAME,
         features=dataset.features(),
@@ -125,18 +105,20 @@ def prepare(config: DataConfig, output: epath.PathLike, progress: Progress | Non
         metadata=said,
         index=dataset.INDEX,
         description="Video clips and stills as encoded files, with captions.",
-        workers=config.workers,
+        grows=grows,
+        runner=runner,
         progress=(lambda done, total, records: progress("write", done, total)) if progress else None,
     )
-    return _summary(output, written, rejects, time.monotonic() - began)
 
 
-def _worlds_splits(config: DataConfig) -> dict[str, list[shards.ShardThunk]]:
+def _from_worlds(config: DataConfig, output: epath.Path, runner: Runner, progress: Progress | None):
+    said = {key: to_dict(config)[key] for key in ("source", "worlds", "held_out_count")}
     held_out = dataclasses.replace(config.worlds, split="held_out", count=config.held_out_count)
-    return {
-        worlds.split: [_WorldsShard(worlds, start, stop) for start, stop in _cut(worlds.count, config.shards)]
+    splits = {
+        worlds.split: [_WorldsShard(worlds, start, stop) for start, stop in _cut_evenly(worlds.count, config.shards)]
         for worlds in (dataclasses.replace(config.worlds, split="train"), held_out)
     }
+    return _write(output, said, splits, [], runner, progress, grows=False), [], {"gone": 0, "seconds_in": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,98 +146,88 @@ class _WorldsShard:
             }
 
 
-def _folder_splits(config: DataConfig, inputs: folders.Inputs, rows: Sequence[folders.Row]):
-    """Returns (splits, rejects)."""
-    kept = [row for row in rows if row["reason"] is None]
-    rejects = inputs.rejects + [
-        {"file": row["file"], "reason": row["reason"]} for row in rows if row["reason"] is not None
-    ]
-    if not kept:
-        found = (
-            f"{len(rows)} files, none usable; the first is {rows[0]['file']!r}: {rows[0]['reason']}"
-            if rows
-            else "no files"
-        )
-        raise UserError(
-            f"data.folder {config.folder!r} holds {found}; expected videos or images, e.g. .mp4, .webm, .png, .jpg"
-        )
-    held_out = _held_out([row["file"] for row in kept], config.held_out_share)
-    by_split = {
-        "train": [row for row in kept if row["file"] not in held_out],
-        "held_out": [row for row in kept if row["file"] in held_out],
+def _from_files(config: DataConfig, output: epath.Path, runner: Runner, progress: Progress | None):
+    said = {key: to_dict(config)[key] for key in ("source", "held_out_share", "curate")}
+    shards.check_origin(output, said)
+    found = inputs_lib.find(config.inputs, besides=output)
+    note = (lambda done, total: progress("examine", done, total)) if progress else None
+    rows = examining.examine_all(found.files, output, config.curate, runner, note)
+    additions = shards.read_about(output)
+    held = [(each["addition"], clip) for each in additions for clip in choosing.said_from_json(each["clips"])]
+    held = [clip for _, clip in sorted(held, key=lambda each: (each[0], each[1].name, each[1].place))]
+    choice = choosing.choose(found.files, rows, held, config.curate.near_duplicate_bits)
+    rejects = found.rejects + choice.rejects
+    if not held and not choice.new:
+        raise UserError(_nothing_usable(config.inputs, len(found.files), rejects))
+    addition = 1 + max((each["addition"] for each in additions), default=0)
+    held_out = _held_out(config.held_out_share, choice.new, {clip.name for clip in held}, shards.written(output))
+    splits = _new_shards(choice.new, held_out, addition, config.shard_mb * 1e6, empty=not additions)
+    written = _write(output, said, splits, rejects, runner, progress, grows=True)
+    examinations = (row["examination"] for row in rows.values() if row["reason"] is None)
+    return written, rejects, {"gone": choice.gone, "seconds_in": sum(each["info"]["duration"] for each in examinations)}
+
+
+def _nothing_usable(inputs: str, files: int, rejects: Sequence[choosing.Reject]) -> str:
+    found = f"{files} files, none usable" if files else "no files"
+    first = f"; the first is {rejects[0]['file']!r}: {rejects[0]['reason']}" if rejects else ""
+    return f"data.inputs {inputs!r} holds {found}{first}; expected videos or images, e.g. .mp4, .webm, .png, .jpg"
+
+
+def _held_out(share: float, clips: Sequence[Clip], before: set[str], written: dict[str, list[int]]) -> set[str]:
+    """Returns the inputs of new clips that are held out, given the inputs that the dataset was made from `before`."""
+    names = {clip.source.name for clip in clips}
+    lacks = share > 0 and not sum(written.get("held_out", ())) and len(names | before) >= _HELD_OUT_FROM
+    return choosing.held_out(sorted(names), share, at_least_one=lacks)
+
+
+def _new_shards(clips: Sequence[Clip], held_out: set[str], addition: int, limit: float, empty: bool):
+    """Returns {split: shards} of new clips. A new dataset has a shard in each split, if an `empty` one."""
+    splits = {"train": [], "held_out": []}
+    for clip in clips:
+        splits["held_out" if clip.source.name in held_out else "train"].append(clip)
+    return {
+        split: [_FilesShard(addition, tuple(group)) for group in _cut_by_bytes(chosen, limit)]
+        or ([_FilesShard(addition, ())] if empty else [])
+        for split, chosen in splits.items()
     }
-    splits = {
-        split: [
-            _FolderShard(
-                config.folder,
-                tuple((row["file"], tuple(row["record"].items())) for row in chosen[start:stop]),
-                tuple(inputs.captions.get(row["file"], "") for row in chosen[start:stop]),
-            )
-            for start, stop in _cut(len(chosen), config.shards)
-        ]
-        for split, chosen in by_split.items()
-    }
-    return splits, rejects
 
 
 @dataclasses.dataclass(frozen=True)
-class _FolderShard:
-    folder: str
-    files: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
-    captions: tuple[str, ...]
+class _FilesShard:
+    addition: int  # the how manieth to the dataset
+    clips: tuple[Clip, ...]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"addition": self.addition, "clips": choosing.said_to_json([clip.said for clip in self.clips])}
 
     def __call__(self) -> Iterator[dict[str, Any]]:
-        for (file, record), caption in zip(self.files, self.captions):
-            yield {
-                "key": file,
-                "media": (epath.Path(self.folder) / file).read_bytes(),
-                **dict(record),
-                "source": file,
-                "state": "",
-                "captions": {"original": caption, "descriptive": ""},
-            }
+        for one, clips in itertools.groupby(self.clips, key=lambda clip: clip.source):
+            with one.source() as source:
+                for number, clip in enumerate(clips):
+                    if number == 0 and inputs_lib.digest(source) != clip.sha256:
+                        raise UserError(f"input {one.name!r} has changed while the dataset was being written: run prepare again")
+                    content, fields = cut(source, clip.examination.info, clip.candidate)
+                    captions = {kind: one.captions.get(kind, "") for kind in ("original", "descriptive")}
+                    yield {"key": clip.key, "media": content, **fields, "captions": captions, "source": one.name, "state": ""}
 
 
-def _held_out(keys: Sequence[str], share: float) -> set[str]:
-    """Picks by a hash of the key alone, so that a clip stays on its side however the folder grows."""
-    draw = {key: int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64 for key in keys}
-    chosen = {key for key in keys if draw[key] < share}
-    if not chosen and share > 0 and len(keys) >= _HELD_OUT_FROM:
-        chosen = {min(keys, key=draw.__getitem__)}
-    return chosen
+def _cut_by_bytes(clips: Sequence[Clip], limit: float) -> Iterator[list[Clip]]:
+    """Cuts clips into groups of at most `limit` bytes of their inputs, or of one clip."""
+    group, size = [], 0.0
+    for clip in clips:
+        share = clip.candidate.frames / sum(each.frames for each in clip.examination.candidates)
+        if group and size + clip.source.bytes * share > limit:
+            yield group
+            group, size = [], 0.0
+        group.append(clip)
+        size += clip.source.bytes * share
+    if group:
+        yield group
 
 
-def _cut(count: int, parts: int) -> list[tuple[int, int]]:
+def _cut_evenly(count: int, parts: int) -> list[tuple[int, int]]:
     """Cuts range(count) into at most `parts` (start, stop) of nearly equal length; one empty part where count is 0."""
     parts = max(1, min(parts, count))
     edges = [count * part // parts for part in range(parts + 1)]
     return list(zip(edges, edges[1:]))
-
-
-def _summary(
-    output: epath.Path, written: shards.ShardSummary, rejects: list[dict[str, str]], seconds: float
-) -> Summary:
-    columns = [shards.read_index(output, split) for split in written.records]
-    frames, heights, widths, fps = (
-        np.concatenate([each[name] for each in columns]) for name in ("frames", "height", "width", "fps")
-    )
-    counts = Counter(f"{int(w)}x{int(h)}" for h, w in zip(heights, widths))
-    sizes = dict(counts.most_common(6))
-    if len(counts) > len(sizes):
-        sizes["other"] = sum(counts.values()) - sum(sizes.values())
-    moving = np.sort((frames / fps)[frames > 1])
-    durations = (
-        {"shortest": moving[0], "median": moving[len(moving) // 2], "longest": moving[-1], "all": moving.sum()}
-        if len(moving)
-        else {}
-    )
-    reasons = Counter(re.sub(r"\d+(\.\d+)?", "N", each["reason"]) for each in rejects)
-    return Summary(
-        directory=str(output),
-        kept=written.records,
-        bytes=written.bytes,
-        rejected=dict(reasons.most_common()),
-        sizes=sizes,
-        durations={name: float(value) for name, value in durations.items()},
-        seconds=seconds,
-    )

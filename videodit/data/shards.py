@@ -1,36 +1,35 @@
 """Sharded ArrayRecord datasets that TFDS opens, written so that a kill at any moment loses no finished shard.
 
-A shard is written under a temporary name, synced and renamed; a re-run writes only the shards that are missing. The
-TFDS metadata comes last, so a directory that `tfds.builder_from_directory` opens is complete.
+A shard is written under a temporary name, synced and renamed; a re-run writes only the shards that are missing. The TFDS metadata comes
+last, so a directory that `tfds.builder_from_directory` opens is complete. A dataset that grows gets further shards: until the new
+metadata is in place, readers see the old dataset whole.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 import dataclasses
 import io
 import json
-import multiprocessing
 import os
 import tempfile
 import threading
 from typing import Any
 
-from array_record.python import array_record_module
 from etils import epath
 import numpy as np
 import tensorflow_datasets as tfds
 
 from videodit.core.errors import UserError
 from videodit.core.files import write_atomically
+from videodit.data.runners import Call, Local, Runner
+from videodit.data.shard import SIDECARS, Shard, ShardThunk, sidecar
 
-# Yields the examples of one shard; it must pickle where `workers > 1` and give the same examples each time.
-ShardThunk = Callable[[], Iterable[Mapping[str, Any]]]
 # Called with (shards done, shards in all, records done).
 ShardProgress = Callable[[int, int, int], None]
 
-# One record a group: random access reads and unpacks only what it was asked for. Media do not compress any further.
-_OPTIONS = "group_size:1,zstd:1"
 _COMPLETE = "dataset_info.json"
+_TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}"  # as `Shard.path` has it
+_THREADS = 16  # that read small files, which remote stores answer slowly
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,32 @@ def read_metadata(directory: epath.PathLike) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def begin(directory: epath.PathLike, metadata: Mapping[str, Any], splits: Mapping[str, Sequence[ShardThunk]]) -> None:
+def written(directory: epath.PathLike) -> dict[str, list[int]]:
+    """Returns how many records each shard of each split holds, as the TFDS metadata has it; {} where a dataset is not complete."""
+    path = epath.Path(directory) / _COMPLETE
+    if not path.exists():
+        return {}
+    return {split["name"]: [int(each) for each in split.get("shardLengths", ())] for split in json.loads(path.read_text())["splits"]}
+
+
+def read_about(directory: epath.PathLike) -> list[Any]:
+    """Returns the `about` of every shard's thunk of a complete dataset; [] where it is not complete."""
+    directory = epath.Path(directory)
+    return [each["about"] for _, each in _read_sidecars(directory, written(directory))]
+
+
+def check_origin(directory: epath.PathLike, metadata: Mapping[str, Any]) -> None:
+    """Raises UserError where the directory holds a dataset, whole or begun, whose metadata differs from `metadata` in one of its keys."""
+    before, metadata = read_metadata(directory), json.loads(json.dumps(metadata))
+    for key in [*metadata, *before] if before else ():
+        if before.get(key) != metadata.get(key):
+            raise UserError(
+                f"{os.fspath(directory)!r} holds a dataset made with {key}={_short(before.get(key))}, not "
+                f"{_short(metadata.get(key))}: choose another directory, or delete that one"
+            )
+
+
+def begin(directory: epath.PathLike, metadata: Mapping[str, Any], splits: Mapping[str, Sequence[ShardThunk]], grows: bool = False) -> None:
     """Claims `directory` for a dataset made from `metadata`; `write_shards` does so itself.
 
     Raises:
@@ -62,7 +86,11 @@ def begin(directory: epath.PathLike, metadata: Mapping[str, Any], splits: Mappin
     """
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    _same_origin(directory, dict(metadata, shards={split: len(thunks) for split, thunks in splits.items()}))
+    if not grows:
+        metadata = dict(metadata, shards={split: len(thunks) for split, thunks in splits.items()})
+    check_origin(directory, metadata)
+    if not read_metadata(directory):
+        write_atomically(directory / "metadata.json", json.dumps(metadata, indent=2) + "\n")
 
 
 _OPENING = threading.Lock()
@@ -76,8 +104,11 @@ def open_split(directory: epath.PathLike, split: str) -> Any:
 
 def read_index(directory: epath.PathLike, split: str) -> dict[str, np.ndarray]:
     """Returns the columns named by `index` for every record of a split, in record order, without opening a shard."""
-    with np.load(io.BytesIO((epath.Path(directory) / f"index-{split}.npz").read_bytes()), allow_pickle=False) as columns:
-        return dict(columns)
+    directory = epath.Path(directory)
+    with np.load(io.BytesIO((directory / f"index-{split}.npz").read_bytes()), allow_pickle=False) as columns:
+        # While a dataset grows the index is ahead of the metadata, which says what can be read.
+        records = sum(written(directory).get(split, ())) if is_complete(directory) else None
+        return {name: column[:records] for name, column in columns.items()}
 
 
 def write_shards(
@@ -90,7 +121,8 @@ def write_shards(
     description: str = "",
     metadata: Mapping[str, Any] | None = None,
     index: Sequence[str] = (),
-    workers: int = 1,
+    grows: bool = False,
+    runner: Runner | None = None,
     progress: ShardProgress | None = None,
 ) -> ShardSummary:
     """Writes a dataset, or what is missing of it.
@@ -102,21 +134,22 @@ def write_shards(
       splits: for each split, one thunk a shard.
       metadata: JSON-able; what the dataset was made from. A directory begun with other metadata is refused.
       index: names of scalar features that `read_index` gives for a whole split at once.
-      workers: processes; 1 writes in this one.
+      grows: the shards of `splits` come after those that a complete dataset already has.
+      runner: executes the writing of shards; by default this process does.
       progress: called after each shard.
 
     Raises:
       UserError: where the directory holds a dataset, whole or begun, that was made from something else.
     """
     directory = epath.Path(directory)
-    begin(directory, metadata or {}, splits)
+    begin(directory, metadata or {}, splits, grows)
+    before = written(directory) if grows else {}
     jobs = [
-        _Shard(
+        Shard(
             directory=str(directory),
             name=name,
             split=split,
-            number=number,
-            of=len(thunks),
+            number=len(before.get(split, ())) + number,
             features=features.to_json(),
             index=tuple(index),
             thunk=thunk,
@@ -124,131 +157,46 @@ def write_shards(
         for split, thunks in splits.items()
         for number, thunk in enumerate(thunks)
     ]
-    done = {job.path.name: job.finished() for job in jobs}
-    missing = [job for job in jobs if done[job.path.name] is None]
-    found, total = len(jobs) - len(missing), len(jobs)
-    records = sum(each["records"] for each in done.values() if each)
-    for job, result in _run(missing, workers):
-        done[job.path.name] = result
-        records += result["records"]
-        if progress:
-            progress(sum(each is not None for each in done.values()), total, records)
-    by_split = {split: [done[job.path.name] for job in jobs if job.split == split] for split in splits}
-    if not is_complete(directory):
+    found = _write_missing(jobs, runner or Local(), directory, progress)
+    counts = {split: len(before.get(split, ())) + len(thunks) for split, thunks in splits.items()}
+    by_split: dict[str, list[dict[str, Any]]] = {split: [] for split in splits}
+    for split, each in _read_sidecars(directory, {split: range(count) for split, count in counts.items()}):
+        by_split[split].append(each)
+    if not is_complete(directory) or (grows and jobs):
         for split, shards in by_split.items():
             write_atomically(directory / f"index-{split}.npz", _index_bytes(shards, index))
         _write_tfds_metadata(directory, name, version, description, features, by_split)
-    _clean(directory)
+    _clean(directory, name, counts)
     return ShardSummary(
         records={split: sum(each["records"] for each in shards) for split, shards in by_split.items()},
         bytes={split: sum(each["bytes"] for each in shards) for split, shards in by_split.items()},
-        shards_found=found,
-        shards_written=len(missing),
+        shards_found=found + sum(map(len, before.values())),
+        shards_written=len(jobs) - found,
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Shard:
-    directory: str
-    name: str
-    split: str
-    number: int
-    of: int
-    features: Any
-    index: tuple[str, ...]
-    thunk: ShardThunk
-
-    @property
-    def path(self) -> epath.Path:
-        return epath.Path(self.directory) / f"{self.name}-{self.split}.array_record-{self.number:05d}-of-{self.of:05d}"
-
-    @property
-    def sidecar(self) -> epath.Path:
-        return epath.Path(self.directory) / "shards" / f"{self.split}-{self.number:05d}.json"
-
-    def finished(self) -> dict[str, Any] | None:
-        """Returns what the sidecar says of a finished shard, else None."""
-        # The shard is renamed into place last, so it vouches for both.
-        done = self.path.exists() and self.sidecar.exists()
-        return json.loads(self.sidecar.read_text()) if done else None
-
-    def write(self) -> dict[str, Any]:
-        serialize = _serializer(tfds.features.FeaturesDict.from_json(self.features))
-        columns, records, size = {column: [] for column in self.index}, 0, 0
-        remote = "://" in self.directory
-        with tempfile.TemporaryDirectory(dir=None if remote else self.directory, prefix=".partial-") as folder:
-            partial = os.path.join(folder, "shard")
-            writer = array_record_module.ArrayRecordWriter(partial, _OPTIONS)
-            try:
-                for example in self.thunk():
-                    record = serialize(example)
-                    writer.write(record)
-                    records, size = records + 1, size + len(record)
-                    for column in self.index:
-                        columns[column].append(example[column])
-            finally:
-                writer.close()
-            result = {"records": records, "bytes": size, "index": columns}
-            write_atomically(self.sidecar, json.dumps(result))
-            if remote:
-                epath.Path(partial).copy(self.path, overwrite=True)
-            else:
-                _sync(partial)
-                os.replace(partial, self.path)
-                _sync(self.directory)
-        return result
+def _write_missing(jobs: Sequence[Shard], runner: Runner, directory: epath.Path, progress: ShardProgress | None) -> int:
+    """Writes the shards that are not there; returns how many were."""
+    finished = [job.finished() for job in jobs]
+    missing = [job for job, found in zip(jobs, finished) if found is None]
+    done, records = len(jobs) - len(missing), sum(each["records"] for each in finished if each)
+    for place in runner.run(_write, missing, directory):
+        if progress:
+            done, records = done + 1, records + missing[place].finished()["records"]
+            progress(done, len(jobs), records)
+    return len(jobs) - len(missing)
 
 
-def _serializer(features: tfds.features.FeaturesDict) -> Callable[[Mapping[str, Any]], bytes]:
-    """Returns TFDS's own encoding of a record, in a fixed order: a proto map's differs between processes."""
-    serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
-
-    def serialize(example: Mapping[str, Any]) -> bytes:
-        return serializer.get_tf_example(features.encode_example(example)).SerializeToString(deterministic=True)
-
-    return serialize
+def _write(shard: Shard, call: Call) -> None:
+    call(shard.write)
 
 
-def _run(shards: Sequence[_Shard], workers: int):
-    """Yields (shard, result) as shards finish."""
-    if workers <= 1 or len(shards) <= 1:
-        for shard in shards:
-            yield shard, shard.write()
-        return
-    with process_pool(min(workers, len(shards))) as pool:
-        futures = {pool.submit(shard.write): shard for shard in shards}
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def process_pool(workers: int) -> concurrent.futures.ProcessPoolExecutor:
-    """Returns a pool of fresh processes (no fork: the parent may hold threads) that end when the parent is killed."""
-    return concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent)
-
-
-def _follow_parent() -> None:
-    def wait():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _same_origin(directory: epath.Path, metadata: dict[str, Any]) -> None:
-    metadata = json.loads(json.dumps(metadata))
-    before = read_metadata(directory)
-    for key in [*metadata, *before] if before else ():
-        if before.get(key) != metadata.get(key):
-            raise UserError(
-                f"{os.fspath(directory)!r} holds a dataset made with {key}={_short(before.get(key))}, not "
-                f"{_short(metadata.get(key))}: choose another directory, or delete that one"
-            )
-    if not before:
-        write_atomically(directory / "metadata.json", json.dumps(metadata, indent=2) + "\n")
+def _read_sidecars(directory: epath.Path, shards: Mapping[str, Sequence[Any]]):
+    """Yields (split, sidecar) of the first shards of each split, as many as `shards` has for it."""
+    places = [(split, number) for split, all_of_it in shards.items() for number in range(len(all_of_it))]
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        texts = pool.map(lambda place: sidecar(directory, *place).read_text(), places)
+        yield from ((split, json.loads(text)) for (split, _), text in zip(places, texts))
 
 
 def _short(value: Any) -> str:
@@ -271,7 +219,7 @@ def _write_tfds_metadata(directory: epath.Path, name: str, version: str, descrip
     )
     info = tfds.core.DatasetInfo(builder=identity, features=features, description=description or name)
     info.set_file_format(tfds.core.FileFormat.ARRAY_RECORD)
-    template = tfds.core.ShardedFileTemplate(dataset_name=name, data_dir=directory, filetype_suffix="array_record")
+    template = tfds.core.ShardedFileTemplate(dataset_name=name, data_dir=directory, filetype_suffix="array_record", template=_TEMPLATE)
     info.set_splits(
         tfds.core.splits.SplitDict(
             [
@@ -292,19 +240,16 @@ def _write_tfds_metadata(directory: epath.Path, name: str, version: str, descrip
             write_atomically(directory / file, (epath.Path(folder) / file).read_bytes())
 
 
-def _clean(directory: epath.Path) -> None:
-    """Removes what kills have left half written; of a complete dataset only."""
+def _clean(directory: epath.Path, name: str, counts: Mapping[str, int]) -> None:
+    """Removes what kills have left half written, and shards beyond the last one; of a complete dataset only."""
     for path in directory.iterdir():
         if path.name.startswith(".partial-"):
             path.rmtree()
-    for folder in (directory, directory / "shards"):
+    for folder in (directory, directory / SIDECARS):
         for path in folder.glob(".*.partial"):  # of `write_atomically`
             path.unlink()
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for split, count in counts.items():
+        beyond = [*directory.glob(f"{name}-{split}.array_record-*"), *(directory / SIDECARS).glob(f"{split}-*.json")]
+        for path in beyond:
+            if int(path.stem.rpartition("-")[2] if path.suffix == ".json" else path.name.rpartition("-")[2]) >= count:
+                path.unlink()

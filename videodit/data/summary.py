@@ -8,6 +8,7 @@ from etils import epath
 import numpy as np
 
 from videodit.data import shards
+from videodit.data.result import plain
 
 _EXAMPLES = 3
 
@@ -77,5 +78,5 @@ def _rejects(directory: epath.Path) -> dict[str, int]:
     reasons = collections.Counter()
     for line in path.read_text().splitlines():
         if line.strip():
-            reasons[str(json.loads(line).get("reason", "no reason given"))] += 1
+            reasons[plain(str(json.loads(line).get("reason", "no reason given")))] += 1
     return dict(reasons.most_common())

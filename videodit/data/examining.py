@@ -1,0 +1,124 @@
+"""Examines every input once: what it is, which clips lie in it, or why it cannot be used.
+
+What was found is kept below `OUTPUT/examined/`, so that a later run examines only what is new or has changed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from etils import epath
+
+from videodit.core.config import to_json
+from videodit.core.files import write_atomically
+from videodit.data.curate import CurateConfig, examine
+from videodit.data.inputs import Input, digest
+from videodit.data.runners import Call, CrashError, Runner
+from videodit.data.stills import MediaError
+
+FOLDER = "examined"
+_ALL = "all.jsonl"
+# A task is so many inputs, or fewer where they are large: what a kill may cost, and what is worth a file.
+_TASK_INPUTS = 32
+_TASK_BYTES = 64_000_000
+
+# {"name", "bytes", "modified", "sha256", "reason": None or text, "examination": as JSON or None}
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Task:
+    inputs: tuple[Input, ...]
+    curate: CurateConfig
+    path: str  # of the rows
+
+
+def examine_all(
+    inputs: Mapping[str, Input],
+    output: epath.PathLike,
+    curate: CurateConfig,
+    runner: Runner,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Row]:
+    """Returns a row for every input, by name; `progress` is called with (inputs done, inputs in all)."""
+    # Rows that were made with other settings are of no use, and stay apart until the dataset is claimed for these.
+    settings = hashlib.sha256(to_json(curate).encode()).hexdigest()[:16]
+    folder = epath.Path(output) / FOLDER / settings
+    rows, parts = _read(folder, inputs)
+    todo = [each for name, each in inputs.items() if name not in rows]
+    tasks = [_Task(inputs=group, curate=curate, path=str(folder / _part_name(group))) for group in _groups(todo)]
+    done = len(rows)
+    for place in runner.run(_work, tasks, output):
+        done += len(tasks[place].inputs)
+        if progress:
+            progress(done, len(inputs))
+    if tasks or parts:
+        rows, parts = _read(folder, inputs)
+        write_atomically(folder / _ALL, "".join(json.dumps(rows[name]) + "\n" for name in inputs))
+        for part in parts:
+            part.unlink()
+    return {name: rows[name] for name in inputs}
+
+
+def examine_input(one: Input, curate: CurateConfig) -> Row:
+    """Examines one input; whatever is wrong with it is the row's reason."""
+    row = _row(one)
+    try:
+        with one.source() as source:
+            row["sha256"] = digest(source)
+            row["examination"] = examine(source, curate).to_json()
+    except MediaError as error:
+        row["reason"] = str(error)
+    except Exception as error:  # whatever else a decoder may raise, one input must not end the run
+        row["reason"] = f"{type(error).__name__}: {error}"
+    return row
+
+
+def _work(task: _Task, call: Call) -> None:
+    rows = [_examine_guarded(one, task.curate, call) for one in task.inputs]
+    write_atomically(task.path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _examine_guarded(one: Input, curate: CurateConfig, call: Call) -> Row:
+    for _ in range(2):  # once may be the machine's fault, e.g. for want of memory
+        try:
+            return call(examine_input, one, curate)
+        except CrashError:
+            continue
+    return _row(one) | {"reason": "the decoder crashed on it"}
+
+
+def _row(one: Input) -> Row:
+    return {"name": one.name, "bytes": one.bytes, "modified": one.modified, "sha256": "", "reason": None, "examination": None}
+
+
+def _groups(inputs: Iterable[Input]) -> Iterator[tuple[Input, ...]]:
+    group, size = [], 0
+    for one in inputs:
+        if group and (len(group) == _TASK_INPUTS or size + one.bytes > _TASK_BYTES):
+            yield tuple(group)
+            group, size = [], 0
+        group.append(one)
+        size += one.bytes
+    if group:
+        yield tuple(group)
+
+
+def _part_name(group: Sequence[Input]) -> str:
+    said = json.dumps([(one.name, one.bytes, one.modified) for one in group])
+    return f"part-{hashlib.sha256(said.encode()).hexdigest()[:16]}.jsonl"
+
+
+def _read(folder: epath.Path, inputs: Mapping[str, Input]) -> tuple[dict[str, Row], list[epath.Path]]:
+    """Returns the rows that are still true of `inputs`, and the parts that they are gathered from."""
+    parts = sorted(folder.glob("part-*.jsonl"))
+    rows = {}
+    for path in [folder / _ALL, *parts] if (folder / _ALL).exists() else parts:
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            one = inputs.get(row["name"])
+            if one and (one.bytes, one.modified) == (row["bytes"], row["modified"]):
+                rows[row["name"]] = row
+    return rows, parts

@@ -1,0 +1,134 @@
+"""Runs tasks: in processes of this machine, or as an Apache Beam pipeline on any of Beam's runners.
+
+A task's function keeps its result in storage, whole or not at all, and gives the same when it is done again. So it is the same function
+whichever runner executes it, and a kill loses no task that was finished.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import concurrent.futures
+from concurrent.futures.process import BrokenProcessPool
+import dataclasses
+import multiprocessing
+import os
+import threading
+from typing import Any, Protocol
+
+from etils import epath
+
+from videodit.core.errors import UserError
+
+# `call(function, *arguments)` calls a function, in a process of its own where the runner can.
+Call = Callable[..., Any]
+# `work(task, call)` does a task.
+Work = Callable[[Any, Call], None]
+
+
+class CrashError(RuntimeError):
+    """The process that a function was called in has ended without an answer, e.g. by a fault in a decoder."""
+
+
+class Runner(Protocol):
+    """Executes tasks."""
+
+    def run(self, work: Work, tasks: Sequence[Any], directory: epath.PathLike) -> Iterator[int]:
+        """Does all tasks and yields the place of each in `tasks` once it is done; `directory` is theirs for what a runner must hand over.
+
+        Raises what the first task that fails raises.
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Local:
+    """So many processes of this machine, each with a guard; one works in this very process and without it."""
+
+    workers: int = 1
+
+    def run(self, work: Work, tasks: Sequence[Any], directory: epath.PathLike) -> Iterator[int]:
+        del directory
+        if self.workers <= 1:
+            for place, task in enumerate(tasks):
+                work(task, _here)
+                yield place
+            return
+        own, made = threading.local(), []
+
+        def do(task: Any) -> None:
+            if not hasattr(own, "apart"):
+                own.apart = Apart()
+                made.append(own.apart)
+            work(task, own.apart)
+
+        pool = concurrent.futures.ThreadPoolExecutor(min(self.workers, len(tasks) or 1))
+        try:
+            futures = {pool.submit(do, task): place for place, task in enumerate(tasks)}
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                yield futures[future]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            for apart in made:
+                apart.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Beam:
+    """A Beam pipeline; `options` are Beam's own, e.g. `--runner=DataflowRunner`. All tasks are said to be done once the pipeline is.
+
+    Raises:
+      UserError: where Beam is not installed, or does not take the options.
+    """
+
+    options: tuple[str, ...]
+
+    def run(self, work: Work, tasks: Sequence[Any], directory: epath.PathLike) -> Iterator[int]:
+        try:
+            from videodit.data import beam
+        except ImportError as error:
+            raise UserError(f"{' '.join(self.options)} needs Apache Beam: pip install 'videodit[prepare]'") from error
+        if tasks:
+            beam.run(work, tasks, directory, self.options)
+        yield from range(len(tasks))
+
+
+def _here(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+class Apart:
+    """Calls functions in one process of its own, which is started again where it was brought down."""
+
+    def __init__(self):
+        self._pool = None
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Returns what the function returns, or raises what it raises.
+
+        Raises:
+          CrashError: where its process has ended.
+        """
+        if self._pool is None:
+            # No fork: the parent holds threads.
+            self._pool = concurrent.futures.ProcessPoolExecutor(
+                1, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent
+            )
+        try:
+            return self._pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            self.close()
+            raise CrashError(f"the process of {getattr(function, '__qualname__', function)} has crashed") from error
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+
+def _follow_parent() -> None:
+    """Ends this process when its parent is killed."""
+
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
