@@ -45,6 +45,7 @@ def test_what_was_examined_before_a_kill_is_not_examined_again(tmp_path, monkeyp
 
     monkeypatch.setattr(examining, "examine", examine)
     monkeypatch.setattr(examining, "digest", lambda source: "")
+    monkeypatch.setattr(examining, "_TASKS", 1)  # so that a task is of 32 inputs
     with pytest.raises(KeyboardInterrupt):
         examining.examine_all(inputs(100), tmp_path, CurateConfig(), Local(1))
     assert seen[:64] == [f"nowhere/f{i:03d}" for i in range(64)]

@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import shutil
+import sys
 import tarfile
 
+from etils import epath
+from fsspec.implementations.memory import MemoryFileSystem
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -185,6 +188,40 @@ def test_a_tar_gives_the_clips_of_the_folder_it_was_made_from(folder, tmp_path):
     assert [f"raw.tar/./{key}" for key in one.keys] == two.keys
     for i in range(len(one)):
         assert {**one[i], "key": "", "source": ""} == {**two[i], "key": "", "source": ""}
+
+
+class Bucket(MemoryFileSystem):
+    """Stands for Google's store: objects in memory, with its addresses."""
+
+    protocol = ("gs",)
+    store, pseudo_dirs = {}, [""]
+
+    def __init__(self, *arguments, finalize_on_close=None, **options):
+        super().__init__(*arguments, **options)
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        path = path.removeprefix("gs://").strip("/")
+        return f"/{path}" if path else ""
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "gcs", Bucket)
+    yield epath.Path("gs://bucket")
+    Bucket.store.clear()
+
+
+def test_a_bucket_is_read_and_written_like_a_folder(folder, tmp_path, bucket):
+    for names in (["captions.jsonl", "cut.png", *NAMES[:6]], NAMES[6:]):
+        for place in (epath.Path(tmp_path), bucket):
+            for name in names:
+                (place / "some" / name).parent.mkdir(parents=True, exist_ok=True)
+                (place / "some" / name).write_bytes((folder / name).read_bytes())
+            prepare(config(place / "some", held_out_share=0.2), place / "out")
+    stored = {name.removeprefix("/bucket/out/"): each.getvalue() for name, each in Bucket.store.items() if name.startswith("/bucket/out/")}
+    assert {name: each for name, each in stored.items() if not name.startswith(examining.FOLDER)} == contents(tmp_path / "out")
+    assert sum(json.loads(line)["records"] for name, line in stored.items() if name.startswith("shards/")) == len(NAMES)
 
 
 def test_shards_follow_from_the_inputs_and_hold_so_many_megabytes(tmp_path):

@@ -3,7 +3,7 @@
 What was found is kept below `OUTPUT/examined/`, so that a later run examines only what is new or has changed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
@@ -20,9 +20,10 @@ from videodit.data.stills import MediaError
 
 FOLDER = "examined"
 _ALL = "all.jsonl"
-# A task is so many inputs, or fewer where they are large: what a kill may cost, and what is worth a file.
+# A task is so many inputs, or fewer where they are few or large: what a kill may cost, what all workers share, and what is worth a file.
 _TASK_INPUTS = 32
 _TASK_BYTES = 64_000_000
+_TASKS = 256
 
 # {"name", "bytes", "modified", "sha256", "reason": None or text, "examination": as JSON or None}
 Row = dict[str, Any]
@@ -94,10 +95,11 @@ def _row(one: Input) -> Row:
     return {"name": one.name, "bytes": one.bytes, "modified": one.modified, "sha256": "", "reason": None, "examination": None}
 
 
-def _groups(inputs: Iterable[Input]) -> Iterator[tuple[Input, ...]]:
+def _groups(inputs: Sequence[Input]) -> Iterator[tuple[Input, ...]]:
+    most = max(1, min(_TASK_INPUTS, len(inputs) // _TASKS))
     group, size = [], 0
     for one in inputs:
-        if group and (len(group) == _TASK_INPUTS or size + one.bytes > _TASK_BYTES):
+        if group and (len(group) == most or size + one.bytes > _TASK_BYTES):
             yield tuple(group)
             group, size = [], 0
         group.append(one)

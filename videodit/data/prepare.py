@@ -63,7 +63,7 @@ class DataConfig:
     held_out_count: int = 256
     held_out_share: float = 0.02
     shards: int = 16
-    shard_mb: int = 128
+    shard_mb: int = 64
     workers: int = 2
 
     def __post_init__(self):
