@@ -9,7 +9,7 @@ reach, on combinations of shape, colour, motion and direction that it never saw,
 import ml_collections
 
 from videodit.core.config import to_dict
-from videodit.data.pipeline import PackingConfig
+from videodit.data.order import PackingConfig
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
 from videodit.data.worlds import WorldsConfig

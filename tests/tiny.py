@@ -6,7 +6,7 @@ Variants `vae` and `dit`, as in experiments/local.py. It learns nothing; 24 clip
 import ml_collections
 
 from videodit.core.config import to_dict
-from videodit.data.pipeline import PackingConfig
+from videodit.data.order import PackingConfig
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
 from videodit.data.worlds import WorldsConfig

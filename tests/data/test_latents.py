@@ -22,6 +22,8 @@ def records():
             "height": size[1],
             "width": size[2],
             "captions": {"original": f"o {i}", "descriptive": "größer"},
+            "original_tokens": 3 + i,
+            "descriptive_tokens": 7,
         }
         for i, size in enumerate(SIZES)
     ]
@@ -44,6 +46,8 @@ def directory(tmp_path_factory):
 def test_records_come_back_in_order_at_their_own_size(directory):
     dataset = latents.LatentDataset(directory)
     assert len(dataset) == 3 and dataset.sizes.tolist() == [list(size) for size in SIZES]
+    assert {kind: tokens.tolist() for kind, tokens in dataset.text_tokens.items()} == {"original": [3, 4, 5], "descriptive": [7] * 3}
+    assert [dataset.key_of(i) for i in range(3)] == ["clip-0@0", "clip-1@0", "clip-2@0"]
     assert (dataset.channels, dataset.vae_fingerprint) == (4, "abc")
     for i, wanted in enumerate(records()):
         found = dataset[i]

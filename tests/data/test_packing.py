@@ -1,13 +1,11 @@
 """Packing: samples of any size lie whole in rows of one length, each with what it needs to be taken out again."""
 
-import grain
 import numpy as np
 import pytest
 
-from videodit.core.errors import UserError
 from videodit.core.patches import unpatchify
 from videodit.core.segments import PATCH, TEXT
-from videodit.data.packing import TOKEN_FEATURES, concatenate_rows, pack, tokens_of
+from videodit.data.packing import TOKEN_FEATURES, concatenate_rows, pack_rows, tokens_of
 
 CHANNELS, PATCHES = 3, (1, 2, 2)
 
@@ -59,13 +57,49 @@ def test_a_row_that_is_too_short_says_how_long_it_must_be():
         concatenate_rows([[sample(1), sample(2)]], 13)
 
 
-@pytest.mark.parametrize("wrong", [{"length": 0}, {"rows": 0}, {"bins": 0}])
-def test_a_packing_of_nothing_is_named(wrong):
-    with pytest.raises(UserError, match="each must be 1 or more"):
-        pack(None, **({"length": 8, "rows": 1, "bins": 1, "seed": 0} | wrong))
+# -- which samples lie together
 
 
-def test_packing_goes_on_from_every_point_of_its_way():
-    samples = [sample(number, (1 + number % 3, 2, 2 + 2 * (number % 2)), number % 4) for number in range(30)]
-    source = grain.MapDataset.source(samples).to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
-    grain.experimental.assert_equal_output_after_checkpoint(pack(source, length=16, rows=2, bins=3, seed=0))
+def mixture(count, length, seed=0):
+    """Lengths up to nine tenths of a row: long clips, short ones and stills."""
+    random = np.random.default_rng(seed)
+    kinds = [(0.04, 0.12), (0.12, 0.5), (0.65, 0.9)]
+    return [int(random.uniform(*kinds[random.choice(3, p=(0.3, 0.4, 0.3))]) * length) for _ in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_sample_is_in_one_row_or_left_over_and_no_row_is_too_long(seed):
+    random = np.random.default_rng(seed)
+    length, rows = int(random.integers(1, 300)), int(random.integers(1, 40))
+    lengths = random.integers(1, length + 1, random.integers(0, 200)).tolist()
+    filled, left = pack_rows(lengths, int(random.integers(0, len(lengths) + 1)), length, rows)
+    assert sorted([*sum(filled, []), *left]) == list(range(len(lengths)))
+    assert len(filled) <= rows and all(0 < sum(lengths[i] for i in row) <= length for row in filled)
+    if left:  # no row is empty while a sample waits
+        assert len(filled) == rows
+
+
+@pytest.mark.parametrize("length", [512, 8192])
+def test_rows_are_full_to_98_hundredths_where_a_tenth_more_is_drawn_than_they_hold(length):
+    lengths = mixture(1000, length)
+    rows = int(sum(lengths) / 1.1 / length)
+    filled, _ = pack_rows(lengths, 0, length, rows)
+    assert sum(lengths[i] for row in filled for i in row) / (rows * length) > 0.98
+
+
+def test_those_that_waited_go_first():
+    lengths = mixture(300, 512)
+    waited = list(range(40))
+    filled, left = pack_rows(lengths, len(waited), 512, 60)
+    assert not set(left) & set(waited)
+
+
+def test_gaps_are_filled_by_the_fewest_samples_that_fill_them():
+    filled, left = pack_rows([60, 10, 10, 10, 10, 39], 0, 100, 1)
+    assert filled == [[0, 5]] and left == [1, 2, 3, 4]
+    filled, left = pack_rows([60, 5, 15, 25, 8], 0, 100, 1)
+    assert sorted(filled[0]) == [0, 2, 3]
+
+
+def test_the_same_lengths_give_the_same_rows():
+    assert pack_rows(mixture(500, 512), 3, 512, 100) == pack_rows(mixture(500, 512), 3, 512, 100)

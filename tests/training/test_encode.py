@@ -44,11 +44,14 @@ def test_every_window_is_there_with_its_captions_and_size(config, tiny_latents):
     dataset, latents = ClipDataset(tiny_latents / "dataset"), LatentDataset(tiny_latents / "latents")
     windows = {f"{dataset.keys[window.record]}@{window.start:g}": window for window in all_windows(dataset, config().latents.policy)}
     found = [latents[i] for i in range(len(latents))]
+    tokenizer = Tokenizer((tiny_latents / "latents" / TOKENIZER).read_bytes())
     assert sorted(each["key"] for each in found) == sorted(windows)
     for each, size in zip(found, latents.sizes.tolist()):
         window = windows[each["key"]]
         assert size == [1 + (window.frames - 1) // 4, window.height // 8, window.width // 8]
         assert each["captions"] == dataset[window.record]["captions"] and each["captions"]["original"]
+        for kind, text in each["captions"].items():  # the order of training is planned from these
+            assert latents.text_tokens[kind][each["clip"]] == (len(tokenizer.encode(text, 10**6)) if text else 0)
 
 
 def test_a_latent_is_what_the_vae_makes_of_its_window_alone(config, tiny_latents):

@@ -12,7 +12,8 @@ from videodit.core.errors import UserError
 from videodit.data import shards
 
 NAME = "latents"
-INDEX = ("key", "frames", "height", "width")
+KINDS = ("original", "descriptive")  # of captions
+INDEX = ("key", "frames", "height", "width", *(f"{kind}_tokens" for kind in KINDS))
 CONTENTS = "contents.json"
 TOKENIZER = "tokenizer.model"
 
@@ -27,7 +28,8 @@ def features() -> tfds.features.FeaturesDict:
             "frames": f.Scalar(np.int32),
             "height": f.Scalar(np.int32),
             "width": f.Scalar(np.int32),
-            "captions": {"original": f.Text(), "descriptive": f.Text()},
+            "captions": {kind: f.Text() for kind in KINDS},
+            **{f"{kind}_tokens": f.Scalar(np.int32, doc="text tokens of that caption, uncut; 0 where there is none") for kind in KINDS},
         }
     )
 
@@ -36,7 +38,8 @@ class LatentDataset:
     """The latents of one split in fixed order, a random-access source for grain; it pickles, and reopens in a worker.
 
     `dataset[i]` holds `key`, `captions` and `latents`, float32 `[T', H', W', C]`, normalised by the statistics of the VAE that
-    made them. `sizes` is int32 `[n, 3]` of latent (frames, height, width), without opening a record.
+    made them. Known without opening a record: `sizes`, int32 `[n, 3]` of latent (frames, height, width), and `text_tokens`, for each kind
+    of caption int32 `[n]`, uncut, 0 where there is none.
     """
 
     def __init__(self, directory: epath.PathLike, split: str = "train"):
@@ -48,7 +51,13 @@ class LatentDataset:
         self.vae_fingerprint: str = contents["vae_fingerprint"]
         index = shards.read_index(self.directory, split)
         self.sizes = np.stack([index["frames"], index["height"], index["width"]], axis=-1).astype(np.int32)
+        self.text_tokens = {kind: index[f"{kind}_tokens"] for kind in KINDS}
+        self._keys = index["key"]
         self._source = None
+
+    def key_of(self, i: int) -> str:
+        """The key of record `i`."""
+        return str(self._keys[i])
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -1,15 +1,13 @@
 """Samples of any size to packed rows of one length: text tokens, then spacetime patches, one sample after another.
 
-NaViT (Dehghani et al., "Patch n' Pack", 2023), section 2.1, by grain's packers.
+NaViT (Dehghani et al., "Patch n' Pack", 2023), section 2.1. Rows are packed from lengths alone, before any sample is read.
 """
 
+import bisect
 from collections.abc import Sequence
-from typing import Any
 
-import grain
 import numpy as np
 
-from videodit.core.errors import UserError
 from videodit.core.patches import grid, patch_positions, patchify, text_positions
 from videodit.core.segments import PATCH, TEXT
 
@@ -58,18 +56,88 @@ def concatenate_rows(rows: Sequence[Sequence[dict[str, np.ndarray]]], length: in
     return batch
 
 
-def _finish(packed: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Keeps one set of segment ids of those that grain adds a feature."""
-    row = {name: np.asarray(packed[name]) for name in TOKEN_FEATURES}
-    row["segment_ids"] = np.asarray(packed["patches_segment_ids"], np.int32)
-    return row
+def pack_rows(lengths: Sequence[int], first: int, length: int, rows: int) -> tuple[list[list[int]], list[int]]:
+    """Fills at most `rows` rows of `length` tokens with samples of `lengths`; returns the samples of each row, and those left over.
+
+    The first `first` samples have waited before: each opens a row before any other does, so none waits for long. After them the longest
+    opens a row, and the fewest others that fill it to within a hundredth close it: long clips first, short ones and stills in the gaps.
+    """
+    spare = sorted((n, i) for i, n in enumerate(lengths))
+    opening = [*range(first), *sorted(range(first, len(lengths)), key=lambda i: (-lengths[i], i))]
+    filled, used = [], set()
+    for opener in opening:
+        if len(filled) == rows:
+            break
+        if opener in used:
+            continue
+        row = [(lengths[opener], opener)]
+        spare.pop(bisect.bisect_left(spare, row[0]))
+        for each in _closing(spare, length - lengths[opener], length // 100):
+            spare.pop(bisect.bisect_left(spare, each))
+            row.append(each)
+        filled.append([i for _, i in row])
+        used.update(filled[-1])
+    return filled, [i for i in opening if i not in used]
 
 
-def pack(samples: grain.IterDataset, length: int, rows: int, bins: int, seed: int) -> grain.IterDataset:
-    """Batches `[rows, length, ...]` of packed samples; `bins` rows are filled side by side, more of them pad less."""
-    if length < 1 or rows < 1 or bins < 1:
-        raise UserError(f"packing into rows={rows} of length={length} with bins={bins}: each must be 1 or more")
-    packed = grain.experimental.FirstFitPackIterDataset(
-        samples, length_struct={name: length for name in TOKEN_FEATURES}, num_packing_bins=bins, seed=seed, shuffle_bins=True
-    )
-    return packed.map(_finish).batch(rows, drop_remainder=True)
+# A sample that could lie in a row: (tokens, number); lists of them ascend.
+_Spare = tuple[int, int]
+
+
+# How many samples are looked at to fill a gap, spread evenly over those that fit; and how many of these as the longest of three or more.
+_SEEN, _TRIED = 128, 8
+
+
+def _fitting(spare: Sequence[_Spare], gap: int) -> Sequence[_Spare]:
+    return spare[: bisect.bisect_right(spare, gap, key=lambda each: each[0])]
+
+
+def _thinned(spare: Sequence[_Spare]) -> Sequence[_Spare]:
+    """At most about `_SEEN` of them, the longest always."""
+    return spare[:: -max(1, len(spare) // _SEEN)][::-1]
+
+
+def _total(chosen: Sequence[_Spare]) -> int:
+    return sum(n for n, _ in chosen)
+
+
+def _closing(spare: Sequence[_Spare], gap: int, tolerance: int) -> list[_Spare]:
+    """The fewest of `spare` that fill `gap` to within `tolerance`; where none do, those that fill it best of the ones that are tried."""
+    spare = _thinned(_fitting(spare, gap))
+    best = _one_or_two(spare, gap, tolerance)
+    if gap - _total(best) <= tolerance:
+        return best
+    for last in range(len(spare) - 1, -1, -max(1, len(spare) // _TRIED)):
+        left = gap - spare[last][0]
+        tried = [spare[last], *_greedily(_fitting(spare[:last], left), left)]
+        best = max(best, tried, key=_total)
+        if gap - _total(best) <= tolerance:
+            break
+    return best
+
+
+def _greedily(spare: Sequence[_Spare], gap: int) -> list[_Spare]:
+    """The longest that fit, one after another, and the best two at the end."""
+    chosen: list[_Spare] = []
+    while spare and gap > 2 * spare[-1][0]:
+        chosen.append(spare[-1])
+        gap -= spare[-1][0]
+        spare = _fitting(spare[:-1], gap)
+    return chosen + _one_or_two(spare, gap, 0)
+
+
+def _one_or_two(spare: Sequence[_Spare], gap: int, tolerance: int) -> list[_Spare]:
+    """The one or two of `spare`, all of which fit, that fill the gap best; one where it is within `tolerance`."""
+    best = list(spare[-1:])
+    if gap - _total(best) <= tolerance:
+        return best
+    low, high = 0, len(spare) - 1
+    while low < high and gap - _total(best) > tolerance:
+        total = spare[low][0] + spare[high][0]
+        if total > gap:
+            high -= 1
+        else:
+            if total > _total(best):
+                best = [spare[low], spare[high]]
+            low += 1
+    return best

@@ -3,20 +3,25 @@
 Both orders are pure functions of the seed; an iterator's `get_state` says where it is, and `set_state` goes on from there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+import concurrent.futures
 import dataclasses
 
 import grain
 import numpy as np
 
 from videodit.core.errors import UserError
-from videodit.data.buckets import BucketSchedule, choose_buckets, nearest_bucket
+from videodit.data.bad_records import BadRecords
+from videodit.data.buckets import BucketSchedule, batch_sizes, choose_buckets, nearest_bucket
+from videodit.data.curriculum import MixtureConfig
 from videodit.data.dataset import ClipDataset, decode_record
 from videodit.data.latents import LatentDataset
-from videodit.data.packing import pack, tokens_of
-from videodit.data.sizes import SizePolicy, fit, windows
+from videodit.data.order import PackingConfig, RowOrder, Rows, Sample, Sizes
+from videodit.data.packing import concatenate_rows, tokens_of
+from videodit.data.sizes import SizePolicy, fit, tokens, windows
 
 _ENDLESS = 2**40  # batches; a range that no training reaches the end of
+_AHEAD = 4  # packed batches that are read ahead
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,10 @@ class Window:
     frames: int
     height: int
     width: int
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.frames, self.height, self.width
 
 
 def all_windows(dataset: ClipDataset, policy: SizePolicy) -> list[Window]:
@@ -50,37 +59,76 @@ def read_window(dataset: ClipDataset, window: Window, fps: float, frames: int | 
 
 
 class VAEBatches:
-    """Batch n of the VAE's training: uint8 `[batch, frames, height, width, 3]`, all of one bucket.
+    """Batch n of the VAE's training: `pixels` uint8 `[clips, frames, height, width, 3]`, all of one bucket.
 
-    A clip is cut into windows of `frames` frames; one that is shorter, a still among them, holds its last frame. Sizes are brought to
-    the nearest of at most `max_buckets` that are chosen from the data set's own. Decoded windows are kept, up to `cache_bytes`: a small
-    data set, which is read many times, is decoded once. Nothing is evicted, since an epoch comes to each window once.
+    Clips are cut into windows of at most `policy.max_frames` frames. Each goes to the nearest of at most `max_buckets` buckets of (frames,
+    height, width), which are sizes of the data set's own windows; a window that is shorter holds its last frame. A batch has
+    `batch_size` clips of the largest bucket, or as many times more of a smaller one as have no more tokens in all.
+
+    Decoded windows are kept, up to `cache_bytes`: a small data set, which is read many times, is decoded once. Nothing is evicted, since
+    an epoch comes to each window once. A window that cannot be read gives way to the next of its bucket that can. `mine` says which of a
+    batch's rows to read, all by default; a batch says which it holds (`row`) of how many (`rows`).
     """
 
-    def __init__(self, dataset: ClipDataset, policy: SizePolicy, batch_size: int, max_buckets: int, seed: int, cache_bytes: int = 0):
-        self.dataset, self.policy = dataset, policy
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        policy: SizePolicy,
+        batch_size: int,
+        max_buckets: int,
+        seed: int,
+        *,
+        cache_bytes: int = 0,
+        bad: BadRecords | None = None,
+        mine: Callable[[int], Sequence[int]] = range,
+    ):
+        self.dataset, self.policy, self.mine, self.bad = dataset, policy, mine, bad or BadRecords()
         found = all_windows(dataset, policy)
-        self.buckets = choose_buckets([(each.height, each.width) for each in found], max_buckets)
+        self.buckets = choose_buckets([each.size for each in found], max_buckets)
         self.windows, members = [], [[] for _ in self.buckets]
         for number, each in enumerate(found):
-            bucket = nearest_bucket(each.height, each.width, self.buckets)
+            bucket = nearest_bucket(each.size, self.buckets)
             members[bucket].append(number)
-            self.windows.append(dataclasses.replace(each, height=self.buckets[bucket][0], width=self.buckets[bucket][1]))
-        self.schedule = BucketSchedule(members, batch_size, seed)
+            self.windows.append(dataclasses.replace(each, height=self.buckets[bucket][1], width=self.buckets[bucket][2]))
+        self._bucket_of = {number: bucket for bucket, numbers in enumerate(members) for number in numbers}
+        self._members = members
+        self.schedule = BucketSchedule(members, batch_sizes(self.buckets, batch_size, lambda size: tokens(size, policy.grid)), seed)
         self._cache: dict[int, np.ndarray] = {}
         self._cache_left = cache_bytes
 
     def __call__(self, n: int) -> dict[str, np.ndarray]:
         chosen = self.schedule.batch(int(n))
-        return {"pixels": np.stack([self._read(i) for i in chosen.tolist()]), "clip": chosen.astype(np.int32)}
+        mine = list(self.mine(len(chosen)))
+        read = [self._read_near(int(chosen[row])) for row in mine]
+        return {
+            "pixels": np.stack([pixels for _, pixels in read]),
+            "clip": np.array([number for number, _ in read], np.int32),
+            "row": np.array(mine, np.int32),
+            "rows": np.int32(len(chosen)),
+        }
 
-    def _read(self, i: int) -> np.ndarray:
-        pixels = self._cache.get(i)
+    def _read_near(self, number: int) -> tuple[int, np.ndarray]:
+        """The window, or the next of its bucket that can be read, and its pixels."""
+        attempt = lambda i: self.bad.attempt(lambda: self.dataset.keys[self.windows[i].record], lambda: self._read(i))
+        pixels = attempt(number)
+        if pixels is not None:
+            return number, pixels
+        members = self._members[self._bucket_of[number]]
+        place = members.index(number)
+        for other in members[place + 1 :] + members[:place]:
+            pixels = attempt(other)
+            if pixels is not None:
+                return other, pixels
+        raise UserError(f"no clip of a bucket could be read; the last: {self.bad.last}")
+
+    def _read(self, number: int) -> np.ndarray:
+        pixels = self._cache.get(number)
         if pixels is None:
-            pixels = read_window(self.dataset, self.windows[i], self.policy.fps, self.policy.max_frames)
+            frames = self.buckets[self._bucket_of[number]][0]
+            pixels = read_window(self.dataset, self.windows[number], self.policy.fps, frames)
             if pixels.nbytes <= self._cache_left:  # threads may overdraw by a window each
                 self._cache_left -= pixels.nbytes
-                self._cache[i] = pixels
+                self._cache[number] = pixels
         return pixels
 
 
@@ -90,60 +138,67 @@ def vae_batches(source: VAEBatches, threads: int) -> grain.DatasetIterator:
     return iter(grain.MapDataset.range(_ENDLESS).map(source).to_iter_dataset(options))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PackingConfig:
-    """How rows are packed.
+class ReadRows:
+    """`Rows` to a packed batch `[rows, length, ...]`, as `concatenate_rows` gives it, with `row`: which of the step's
+    `rows` these are. A record that cannot be read leaves its tokens as padding."""
 
-    length: tokens a row; rows: rows a step, over all devices; bins: rows that are filled side by side.
-    max_text_tokens: where a caption is cut. caption_odds: odds of each kind of caption, among those that a clip has; caption_dropout:
-    share of clips trained without one, for guidance (Ho and Salimans, 2022).
-    """
+    def __init__(
+        self,
+        sources: Sequence[LatentDataset],
+        packing: PackingConfig,
+        patch: tuple[int, int, int],
+        tokenize: Callable[[str, int], np.ndarray],
+        bad: BadRecords,
+        threads: int,
+    ):
+        self.sources, self.packing, self.patch, self.tokenize, self.bad = sources, packing, patch, tokenize, bad
+        self._readers = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="read-rows")
 
-    length: int = 160
-    rows: int = 24
-    bins: int = 96
-    max_text_tokens: int = 64
-    caption_odds: dict[str, float] = dataclasses.field(default_factory=lambda: {"descriptive": 0.95, "original": 0.05})
-    caption_dropout: float = 0.1
+    def __call__(self, rows: Rows) -> dict[str, np.ndarray]:
+        found = [[each for each in row if each is not None] for row in self._read_all(rows)]
+        if not any(found):
+            raise UserError(f"no record of step {rows.step + 1} could be read; the last: {self.bad.last}")
+        whole = {"row": np.array(rows.mine, np.int32), "rows": np.int32(self.packing.rows)}
+        return concatenate_rows(found, self.packing.length) | whole
 
+    def _read_all(self, rows: Rows) -> list[list[dict[str, np.ndarray] | None]]:
+        waiting = [[self._readers.submit(self._read, sample) for sample in row] for row in rows.rows]
+        return [[each.result() for each in row] for row in waiting]
 
-class ToTokens(grain.transforms.RandomMap):
-    """A latent record to the tokens of one sample, its caption drawn by kind and sometimes dropped."""
+    def _read(self, sample: Sample) -> dict[str, np.ndarray] | None:
+        source = self.sources[sample.source]
+        return self.bad.attempt(lambda: source.key_of(sample.record), lambda: self._tokens(source, sample))
 
-    def __init__(self, config: PackingConfig, patch: tuple[int, int, int], tokenize: Callable[[str, int], np.ndarray]):
-        self.config, self.patch, self.tokenize = config, patch, tokenize
-
-    def random_map(self, record: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        c = self.config
-        odds = np.array([weight * bool(record["captions"].get(kind)) for kind, weight in c.caption_odds.items()])
-        choice, drop = rng.random(2)
-        caption = ""
-        if odds.sum() > 0 and drop >= c.caption_dropout:
-            caption = record["captions"][list(c.caption_odds)[int(np.searchsorted(np.cumsum(odds) / odds.sum(), choice))]]
-        return tokens_of(record["latents"], self.tokenize(caption, c.max_text_tokens), self.patch, record["clip"])
+    def _tokens(self, source: LatentDataset, sample: Sample) -> dict[str, np.ndarray]:
+        record = source[sample.record]
+        text = self.tokenize(record["captions"][sample.kind] if sample.kind else "", self.packing.max_text_tokens)
+        tokens = tokens_of(record["latents"], text, self.patch, record["clip"])
+        if len(tokens["clip"]) != sample.tokens:  # it would run into the next sample of its row
+            raise ValueError(f"it has {len(tokens['clip'])} tokens, and the index says {sample.tokens}")
+        return tokens
 
 
 def packed_batches(
-    dataset: LatentDataset,
-    config: PackingConfig,
+    sources: Mapping[str, LatentDataset],
+    mixture: MixtureConfig,
+    packing: PackingConfig,
     patch: tuple[int, int, int],
     tokenize: Callable[[str, int], np.ndarray],
+    *,
     seed: int,
     threads: int,
+    bad: BadRecords | None = None,
+    mine: Sequence[int] | None = None,
 ) -> grain.DatasetIterator:
-    """An endless iterator over packed batches, each epoch in an order of its own."""
-    longest = int((dataset.sizes // np.asarray(patch)).prod(axis=1).max()) + config.max_text_tokens
-    if longest > config.length:
-        raise UserError(
-            f"packing.length={config.length} cannot hold the longest clip with its caption: {longest} tokens; "
-            f"raise packing.length, or lower data.policy.max_tokens or packing.max_text_tokens"
-        )
-    samples = (
-        grain.MapDataset.source(dataset)
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .random_map(ToTokens(config, patch, tokenize))
-        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=64))
-    )
-    return iter(pack(samples, config.length, config.rows, config.bins, seed))
+    """An endless iterator over packed batches, or the rows `mine` of each; `sources` are those of `mixture`, by name."""
+    sizes = [sizes_of(name, source, patch) for name, source in sources.items()]
+    empty_tokens = len(tokenize("", packing.max_text_tokens))
+    order = RowOrder(sizes, mixture, packing, empty_tokens=empty_tokens, seed=seed, mine=mine)
+    read = ReadRows(list(sources.values()), packing, patch, tokenize, bad or BadRecords(), threads)
+    return iter(grain.experimental.ThreadPrefetchIterDataset(order.map(read), prefetch_buffer_size=_AHEAD))
+
+
+def sizes_of(name: str, source: LatentDataset, patch: tuple[int, int, int]) -> Sizes:
+    """What planning knows of a data set of latents."""
+    grids = source.sizes.astype(np.int64) // np.asarray(patch)
+    return Sizes(name=name, patches=grids.prod(axis=1), stills=source.sizes[:, 0] == 1, text=source.text_tokens)

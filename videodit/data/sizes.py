@@ -54,9 +54,10 @@ class SizePolicy:
             raise ValueError(f"max_tokens is {self.max_tokens}, expected 1 or more")
 
 
-def tokens(size: ClipSize, grid: tuple[int, int, int]) -> int:
-    """Returns the number of latent tokens of a clip; the first frame stands alone in time."""
-    return (1 + (size.frames - 1) // grid[0]) * (size.height // grid[1]) * (size.width // grid[2])
+def tokens(size: tuple[int, int, int], grid: tuple[int, int, int]) -> int:
+    """Returns the number of latent tokens of a clip of (frames, height, width) pixels; the first frame stands alone in time."""
+    frames, height, width = size
+    return (1 + (frames - 1) // grid[0]) * (height // grid[1]) * (width // grid[2])
 
 
 def on_time_grid(frames: int, step: int) -> int:

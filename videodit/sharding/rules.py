@@ -53,6 +53,28 @@ def tree_shardings(tree, axes_by_name: Mapping[str, AxisNames], mesh: Mesh):
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
+def process_rows(rows: int, mesh: Mesh) -> list[int]:
+    """Which of a batch's rows the devices of this process hold, in increasing order."""
+    held = NamedSharding(mesh, spec_of(["rows"], [rows], mesh)).addressable_devices_indices_map((rows,))
+    return sorted({row for (part,) in held.values() for row in range(*part.indices(rows))})
+
+
+def global_batch(batch, rows: Sequence[int], total: int, mesh: Mesh):
+    """A batch over all processes, of `total` rows, from the `rows` of it that this process holds."""
+    if len(rows) == total:
+        return jax.device_put(batch, batch_shardings(batch, mesh))
+    place = {row: number for number, row in enumerate(rows)}
+    whole = {name: jax.ShapeDtypeStruct((total, *array.shape[1:]), array.dtype) for name, array in batch.items()}
+
+    def build(array, shape, sharding):
+        def part(index):
+            return array[[place[row] for row in range(*index[0].indices(total))]][(slice(None), *index[1:])]
+
+        return jax.make_array_from_callback(shape.shape, sharding, part)
+
+    return jax.tree.map(build, dict(batch), whole, batch_shardings(whole, mesh))
+
+
 def batch_shardings(batch, mesh: Mesh):
     """Rows over `data` and `fsdp`, and the second axis of a packed batch over `context`."""
 

@@ -8,7 +8,8 @@ from etils import epath
 
 from videodit.core.config import read
 from videodit.core.errors import UserError
-from videodit.data.pipeline import PackingConfig
+from videodit.data.curriculum import MixtureConfig
+from videodit.data.order import PackingConfig
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
 from videodit.diffusion.process import ProcessConfig
@@ -69,7 +70,10 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The loop: `steps` in all, and how often to log, save and sample. `keep` newest checkpoints stay; `threads` read data ahead."""
+    """The loop: `steps` in all, and how often to log, save and sample. `keep` newest checkpoints stay; `threads` read data ahead.
+
+    `bad_share`: records that cannot be read are skipped; beyond this share of them the run stops.
+    """
 
     steps: int = 1000
     seed: int = 0
@@ -78,6 +82,7 @@ class TrainConfig:
     sample_every: int = 200
     keep: int = 2
     threads: int = 2
+    bad_share: float = 0.01
 
     def __post_init__(self):
         for name in ("steps", "log_every", "save_every", "sample_every", "keep"):
@@ -122,6 +127,7 @@ class ExperimentConfig:
     vae_training: VAETrainingConfig = field(default_factory=VAETrainingConfig)
     latents: LatentsConfig = field(default_factory=LatentsConfig)
     dit: DiTConfig = field(default_factory=DiTConfig)
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
     process: ProcessConfig = field(default_factory=ProcessConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

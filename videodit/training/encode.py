@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 import concurrent.futures
 from dataclasses import dataclass
+import functools
 import json
 import math
 
@@ -14,10 +15,12 @@ from videodit.core.files import write_atomically
 from videodit.data import latents, shards
 from videodit.data.dataset import ClipDataset
 from videodit.data.pipeline import Window, all_windows, read_window
-from videodit.models.text.tokenizer import train_tokenizer
+from videodit.models.text.tokenizer import Tokenizer, train_tokenizer
 from videodit.training.config import ExperimentConfig, dataset_path, latents_path, vae_path
 from videodit.training.metrics import Log
 from videodit.training.restore import TrainedVAE, load_vae
+
+_UNCUT = 2**31 - 1  # tokens: more than any caption has
 
 
 def encode(config: ExperimentConfig, workdir: epath.PathLike) -> None:
@@ -38,10 +41,9 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike) -> None:
         "vocabulary": settings.vocabulary,
     }
     groups = _groups(all_windows(dataset, settings.policy), vae.model.config.stride[0])
+    shard = functools.partial(_Shard, tokenizer_at=directory / latents.TOKENIZER, dataset=dataset, vae=vae)
     thunks = [
-        _Shard(
-            dataset=dataset,
-            vae=vae,
+        shard(
             windows=group[start : start + settings.shard],
             frames=frames,
             batch=settings.batch,
@@ -88,6 +90,7 @@ def _groups(windows: Sequence[Window], stride: int) -> list[tuple[int, list[Wind
 class _Shard:
     """Yields the latents of one shard's windows. Batches are cut the same way each time, so that a redone shard is the same."""
 
+    tokenizer_at: epath.Path
     dataset: ClipDataset
     vae: TrainedVAE
     windows: Sequence[Window]
@@ -110,14 +113,16 @@ class _Shard:
         return np.stack(pixels + [pixels[-1]] * (self.batch - len(pixels)))  # one batch size, one compilation
 
     def _records(self, windows: Sequence[Window], encoded: np.ndarray) -> Iterator[dict]:
-        stride = self.vae.model.config.stride[0]
+        stride, tokenizer = self.vae.model.config.stride[0], Tokenizer(self.tokenizer_at.read_bytes())
         for window, latent in zip(windows, encoded):
             record = self.dataset[window.record]
             latent = np.ascontiguousarray(latent[: 1 + (window.frames - 1) // stride], "<f4")
+            captions = {kind: record["captions"].get(kind, "") for kind in latents.KINDS}
             yield {
                 "key": f"{record['key']}@{window.start:g}",
                 "latents": latent.tobytes(),
-                "captions": record["captions"],
+                "captions": captions,
+                **{f"{kind}_tokens": len(tokenizer.encode(text, _UNCUT)) if text else 0 for kind, text in captions.items()},
                 "frames": latent.shape[0],
                 "height": latent.shape[1],
                 "width": latent.shape[2],

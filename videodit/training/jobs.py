@@ -1,19 +1,25 @@
 """What the loop needs to know of a job: its model, its data, the work in a batch, and the pictures it shows while it trains."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from etils import epath
 import grain
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 import numpy as np
 
+from videodit.core.errors import UserError
+from videodit.data.bad_records import BadRecords
+from videodit.data.curriculum import MAIN
 from videodit.data.dataset import ClipDataset
 from videodit.data.latents import TOKENIZER, LatentDataset
 from videodit.data.pipeline import VAEBatches, packed_batches, vae_batches
 from videodit.models.text.tokenizer import Tokenizer
+from videodit.sharding.mesh import make_mesh
+from videodit.sharding.rules import batch_shardings, global_batch, process_rows
 from videodit.training.config import ExperimentConfig, dataset_path, latents_path
 from videodit.training.models import DiTModel, VAEModel
 
@@ -22,7 +28,8 @@ from videodit.training.models import DiTModel, VAEModel
 class Job:
     """A training job. `work` gives what a host batch asks for: `tokens` (or clips), `slots` and `flops` of the step.
 
-    `pictures(state, directory)` writes what the model makes now. `device_features`: what of a batch the step reads.
+    `pictures(state, directory)` writes what the model makes now. `device_features`: what of a batch the step reads. `bad`: records that
+    could not be read.
     """
 
     model: Any
@@ -31,6 +38,20 @@ class Job:
     work: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
     device_features: tuple[str, ...]
     pictures: Callable[[Any, epath.Path], None]
+    bad: BadRecords = field(default_factory=BadRecords)
+
+    def worth(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The work of the whole step, as far as the rows that this process holds tell."""
+        share = len(batch["row"]) / int(batch["rows"]) if "row" in batch else 1.0
+        return {name: value / share for name, value in self.work(batch).items()}
+
+    def to_device(self, batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+        """What the step reads of a host batch, laid out on the mesh. `row` and `rows` say which rows of how many the batch holds; all
+        where it lacks them."""
+        wanted = {name: batch[name] for name in self.device_features}
+        if "row" not in batch:
+            return jax.device_put(wanted, batch_shardings(wanted, mesh))
+        return global_batch(wanted, batch["row"].tolist(), int(batch["rows"]), mesh)
 
 
 def make_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
@@ -47,6 +68,7 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
     from videodit.evaluation.reconstruction import write_reconstructions
 
     settings, model, directory = config.vae_training, vae_model(config), dataset_path(config, workdir)
+    bad, mesh = BadRecords(config.train.bad_share), make_mesh(config.mesh)
     source = VAEBatches(
         ClipDataset(directory),
         settings.policy,
@@ -54,6 +76,8 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
         settings.max_buckets,
         config.train.seed,
         cache_bytes=settings.cache_mb * 10**6,
+        bad=bad,
+        mine=lambda rows: process_rows(rows, mesh),
     )
     params = jax.eval_shape(model.init, jax.random.key(0))
     flops: dict[tuple[int, ...], float] = {}
@@ -72,6 +96,7 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
         work=work,
         device_features=("pixels",),
         pictures=lambda state, to: write_reconstructions(config, directory, model, state["ema"], to),
+        bad=bad,
     )
 
 
@@ -83,10 +108,21 @@ def dit_model(config: ExperimentConfig, latent_channels: int, vocabulary: int) -
 def _dit_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
     from videodit.generation.sample import write_training_samples
 
-    latents = LatentDataset(latents_path(config, workdir))
-    tokenizer = Tokenizer((latents_path(config, workdir) / TOKENIZER).read_bytes())
-    model = dit_model(config, latents.channels, tokenizer.size)
-    batches = packed_batches(latents, config.packing, config.dit.patch, tokenizer.encode, config.train.seed, config.train.threads)
+    sources = _sources(config, workdir)
+    tokenizer = Tokenizer((sources[MAIN].directory / TOKENIZER).read_bytes())
+    model = dit_model(config, sources[MAIN].channels, tokenizer.size)
+    bad, mine = BadRecords(config.train.bad_share), process_rows(config.packing.rows, make_mesh(config.mesh))
+    batches = packed_batches(
+        sources,
+        config.mixture,
+        config.packing,
+        config.dit.patch,
+        tokenizer.encode,
+        seed=config.train.seed,
+        threads=config.train.threads,
+        bad=bad,
+        mine=mine,
+    )
     return Job(
         model=model,
         batches=batches,
@@ -94,4 +130,20 @@ def _dit_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
         work=model.work,
         device_features=("patches", "text_ids", "modality", "segment_ids", "positions", "extent"),
         pictures=lambda state, to: write_training_samples(config, workdir, state["ema"], to),
+        bad=bad,
     )
+
+
+def _sources(config: ExperimentConfig, workdir: epath.Path) -> dict[str, LatentDataset]:
+    """The mixture's sources by name. Raises UserError where one was made with another VAE or tokenizer than the first."""
+    first = latents_path(config, workdir)
+    found = {MAIN: LatentDataset(first)}
+    for source in config.mixture.sources:
+        found[source.name] = latents = LatentDataset(source.path)
+        same_vae = latents.vae_fingerprint == found[MAIN].vae_fingerprint
+        if not same_vae or (latents.directory / TOKENIZER).read_bytes() != (first / TOKENIZER).read_bytes():
+            raise UserError(
+                f"source {source.name!r}, {source.path!r}, was encoded with another {'tokenizer' if same_vae else 'VAE'} than {first!s}: "
+                f"encode it again with the same latents.vae and latents.tokenizer={first!s}"
+            )
+    return found

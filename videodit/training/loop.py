@@ -5,12 +5,13 @@ import time
 
 from etils import epath
 import jax
+from jax.experimental import multihost_utils
 
 from videodit.core.config import write_config
 from videodit.core.memory import peak_rss_bytes
 from videodit.evaluation.report import write_report
 from videodit.sharding.mesh import make_mesh
-from videodit.sharding.rules import batch_shardings, tree_shardings
+from videodit.sharding.rules import tree_shardings
 from videodit.training.checkpoints import Checkpoints
 from videodit.training.config import ExperimentConfig
 from videodit.training.jobs import Job, make_job
@@ -32,13 +33,15 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
     # -- model and data
     job = make_job(config, workdir)
     optimizer = make_optimizer(config.optimizer, settings.steps)
-    write_config(workdir, config)
+    first = jax.process_index() == 0  # of several processes, which all compute and save, this one tells
+    if first:
+        write_config(workdir, config)
 
     # -- state, laid out on the mesh
     mesh = make_mesh(config.mesh)
     make = lambda: init_state(job.model, optimizer, settings.seed)
     shardings = tree_shardings(jax.eval_shape(make), job.model.axes, mesh)
-    checkpoints, log = Checkpoints(workdir, settings.keep), Log(workdir)
+    checkpoints, log = Checkpoints(workdir, settings.keep), Log(workdir, quiet=not first)
     state = jax.jit(make, out_shardings=shardings)()
     if checkpoints.latest is not None:
         state, position = checkpoints.restore(state)
@@ -51,6 +54,10 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
         return
 
     def show(state, number: int) -> None:
+        if jax.process_count() > 1:
+            state = {"ema": multihost_utils.process_allgather(state["ema"], tiled=True)}
+        if not first:
+            return
         job.pictures(state, workdir / "samples" / str(number))
         write_report(workdir.parent if workdir.name == "vae" else workdir)  # the page of the whole job, readable half way
 
@@ -58,16 +65,18 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
     step = jax.jit(
         make_step(job.model, optimizer, config.optimizer.ema_decay, settings.seed), donate_argnums=0, out_shardings=(shardings, None)
     )
-    metrics, matmul = MetricsWriter(workdir), matmul_flops_per_second()
+    metrics, matmul = MetricsWriter(workdir, quiet=not first), matmul_flops_per_second()
     if begun == 0:
         show(state, 0)
 
     # -- loop. Step n is dispatched before anything of step n - 1 is read, so the device never waits for the host.
     pending, window = [], _Window()
     for number in range(begun + 1, settings.steps + 1):
+        asked = time.perf_counter()
         host_batch = next(job.batches)
-        window.add(job.work(host_batch))
-        state, told = step(state, _to_device(job, host_batch, mesh))
+        batch = job.to_device(host_batch, mesh)
+        window.add(job.worth(host_batch), waited=time.perf_counter() - asked)
+        state, told = step(state, batch)
         pending.append(told)
         if len(pending) > 1:
             _check_finite(pending[-2], number - 1)
@@ -80,7 +89,10 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
                 | window.rates(job.unit)
                 | {"matmul_flops_per_second": matmul, "peak_memory_bytes": float(peak_rss_bytes())}
             )
+            values["bad_records"] = float(job.bad.count)
             metrics.write(number, values)
+            for line in job.bad.lines():
+                log.line(line)
             log.progress(_line(number, settings.steps, values, window, job))
             pending, window = [], _Window()
 
@@ -100,11 +112,6 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
     metrics.close()
     log.line(f"{config.model}: step {settings.steps} of {settings.steps} done")
     log.close()
-
-
-def _to_device(job: Job, batch: dict, mesh):
-    wanted = {name: batch[name] for name in job.device_features}
-    return jax.device_put(wanted, batch_shardings(wanted, mesh))
 
 
 def _check_finite(told: dict, step: int) -> None:
@@ -131,9 +138,11 @@ class _Window:
 
     def __init__(self):
         self._start, self._done, self.steps = time.perf_counter(), {"tokens": 0.0, "slots": 0.0, "flops": 0.0}, 0
+        self._waited = 0.0
 
-    def add(self, work: dict[str, float]) -> None:
+    def add(self, work: dict[str, float], waited: float) -> None:
         self.steps += 1
+        self._waited += waited
         for name in self._done:
             self._done[name] += work[name]
 
@@ -152,4 +161,6 @@ class _Window:
             "model_flops_per_second": self._done["flops"] / seconds,
             "real_token_share": self._done["tokens"] / self._done["slots"],
             "step_seconds": seconds / self.steps,
+            # Of the loop on the host; the device computes the step before meanwhile, so it waits for less.
+            "data_wait_share": self._waited / seconds,
         }

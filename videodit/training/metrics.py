@@ -26,11 +26,15 @@ def matmul_flops_per_second(side: int = 1536, repeats: int = 5) -> float:
 
 
 class MetricsWriter:
-    """Writes `workdir/metrics/`: TensorBoard events and `metrics.jsonl`. A step that is written twice counts as written last."""
+    """Writes `workdir/metrics/`: TensorBoard events and `metrics.jsonl`; nothing where `quiet`. A step that is written twice counts as
+    written last."""
 
-    def __init__(self, workdir: epath.PathLike):
+    def __init__(self, workdir: epath.PathLike, quiet: bool = False):
         from tensorboardX import SummaryWriter
 
+        self._events = self._lines = None
+        if quiet:
+            return
         self._directory = epath.Path(workdir) / "metrics"
         self._directory.mkdir(parents=True, exist_ok=True)
         self._events = SummaryWriter(os.fspath(self._directory))
@@ -38,29 +42,35 @@ class MetricsWriter:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one log point."""
-        for name, value in values.items():
+        for name, value in values.items() if self._events else ():
             self._events.add_scalar(name, value, step)
         if self._lines:
             self._lines.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
             self._lines.flush()
 
     def close(self) -> None:
-        self._events.close()
+        if self._events:
+            self._events.close()
         if self._lines:
             self._lines.close()
 
 
 class Log:
-    """`workdir/log.txt`, and the terminal where there is one: a progress line that is rewritten, and lines that stay."""
+    """`workdir/log.txt`, and the terminal where there is one: a progress line that is rewritten, and lines that stay; nothing where
+    `quiet`."""
 
-    def __init__(self, workdir: epath.PathLike):
+    def __init__(self, workdir: epath.PathLike, quiet: bool = False):
+        self._file, self._open_line, self._quiet = None, False, quiet
+        if quiet:
+            return
         directory = epath.Path(workdir)
         directory.mkdir(parents=True, exist_ok=True)
         self._file = open(directory / "log.txt", "a") if "://" not in os.fspath(directory) else None
-        self._open_line = False
 
     def line(self, text: str) -> None:
         """A line for the log and for whoever looks on."""
+        if self._quiet:
+            return
         if self._open_line:
             print(file=sys.stderr)
             self._open_line = False
@@ -69,6 +79,8 @@ class Log:
 
     def progress(self, text: str) -> None:
         """A line for the log; on a terminal it replaces the one before it, elsewhere it is not shown."""
+        if self._quiet:
+            return
         if sys.stderr.isatty():
             print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
             self._open_line = True
