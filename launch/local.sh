@@ -15,7 +15,7 @@ Finished stages are not repeated; a killed run goes on where it was.
 
   --workdir DIR     where everything is written (default: runs/local in the repository)
   --data PLACE      train on media files instead of the built-in worlds: a folder (with its captions.jsonl), a gs:// prefix,
-                    a list (.txt), a table (.jsonl, .csv, .parquet) or a WebDataset tar (.tar)
+                    a glob in quotes, a list (.txt), a table (.jsonl, .csv, .parquet) or a WebDataset tar (.tar)
   --config FILE.py  the experiment, with variants vae and dit (default: experiments/local.py)
 
   PYTHON=python3.12 launch/local.sh    with a chosen interpreter (3.11 or newer)
@@ -48,6 +48,7 @@ source_flags=() requirement=.
 if [ -n "$data" ]; then
   case $data in
     *://*) ;;
+    *[*?[]*) data=$(absolute "$data") ;; # a glob, which prepare opens
     *)
       data=$(absolute "$data")
       [ -e "$data" ] || fail "--data is '$data', which does not exist"

@@ -132,9 +132,10 @@ def test_own_data_reaches_the_config(clone):
     assert f"--config.data.source=files --config.data.inputs={clone}/mine" in (clone / "calls").read_text().splitlines()[0]
 
 
-def test_a_bucket_is_passed_on_as_it_is(clone):
-    assert local(clone, "--data", "gs://bucket/clips").returncode == 0
-    assert "--config.data.inputs=gs://bucket/clips" in (clone / "calls").read_text().splitlines()[0]
+@pytest.mark.parametrize("place", ["gs://bucket/clips", "/some/where/*.tar"])
+def test_a_bucket_or_a_glob_is_passed_on_as_it_is(clone, place):
+    assert local(clone, "--data", place).returncode == 0
+    assert f"--config.data.inputs={place}" in (clone / "calls").read_text().splitlines()[0]
 
 
 def test_the_worlds_take_the_base_install_and_own_data_more(clone):

@@ -4,6 +4,7 @@ What was found is kept below `OUTPUT/examined/`, so that a later run examines on
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -24,6 +25,7 @@ _ALL = "all.jsonl"
 _TASK_INPUTS = 32
 _TASK_BYTES = 64_000_000
 _TASKS = 256
+_THREADS = 16  # that read small files, which remote stores answer slowly
 
 # {"name", "bytes", "modified", "sha256", "reason": None or text, "examination": as JSON or None}
 Row = dict[str, Any]
@@ -115,10 +117,11 @@ def _part_name(group: Sequence[Input]) -> str:
 
 def _read(folder: epath.Path, inputs: Mapping[str, Input]) -> tuple[dict[str, Row], list[epath.Path]]:
     """Returns the rows that are still true of `inputs`, and the parts that they are gathered from."""
-    parts = sorted(folder.glob("part-*.jsonl"))
-    rows = {}
-    for path in [folder / _ALL, *parts] if (folder / _ALL).exists() else parts:
-        for line in path.read_text().splitlines():
+    parts, rows = sorted(folder.glob("part-*.jsonl")), {}
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        texts = pool.map(lambda path: path.read_text(), [folder / _ALL, *parts] if (folder / _ALL).exists() else parts)
+    for text in texts:
+        for line in text.splitlines():
             row = json.loads(line)
             one = inputs.get(row["name"])
             if one and (one.bytes, one.modified) == (row["bytes"], row["modified"]):
