@@ -259,7 +259,7 @@ def verb_usage(verb: Verb) -> str:
     width = max(len(left) for left, _ in rows) + 2
     lines = "\n".join(f"  {left:<{width}}{right}" for left, right in rows)
     place = f" {verb.takes}" if verb.takes else ""
-    return f"usage: videodit {verb.name}{place} [--flag=value ...]\n\n{verb.summary}\n\nflags:\n{lines}\n\nexample:\n  {verb.example}"
+    return f"usage: videodit {verb.name} [--flag=value ...]{place}\n\n{verb.summary}\n\nflags:\n{lines}\n\nexample:\n  {verb.example}"
 
 
 def parse(verb: Verb, arguments: Sequence[str]) -> Call:

@@ -85,3 +85,8 @@ def test_without_beam_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.delattr("videodit.data.beam", raising=False)
     with pytest.raises(UserError, match="--runner=DirectRunner needs Apache Beam: pip install 'videodit\\[prepare\\]'"):
         list(Beam(("--runner=DirectRunner",)).run(work, [(tmp_path, 1)], tmp_path))
+
+
+def test_a_misspelt_runner_is_not_passed_over():
+    with pytest.raises(UserError, match="--runer=DataflowRunner name no --runner"):
+        Beam(("--runer=DataflowRunner",))

@@ -75,10 +75,14 @@ class Beam:
     """A Beam pipeline; `options` are Beam's own, e.g. `--runner=DataflowRunner`. All tasks are said to be done once the pipeline is.
 
     Raises:
-      UserError: where Beam is not installed, or does not take the options.
+      UserError: where the options name no runner, Beam does not take them, or it is not installed.
     """
 
     options: tuple[str, ...]
+
+    def __post_init__(self):
+        if not any(each.split("=")[0] == "--runner" for each in self.options):  # Beam itself passes over what it does not know
+            raise UserError(f"Beam's options {' '.join(self.options)} name no --runner, e.g. --runner=DirectRunner")
 
     def run(self, work: Work, tasks: Sequence[Any], directory: epath.PathLike) -> Iterator[int]:
         try:
