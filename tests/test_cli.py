@@ -108,3 +108,13 @@ def test_a_verb_that_reads_a_finished_workdir_takes_its_config(tmp_path):
     (tmp_path / "config.json").write_text('{"n": 1, "m": {"k": null}}')
     call = cli.parse(cli.VERBS["evaluate"], [f"--workdir={tmp_path}", "--config.n=2"])
     assert call.config.to_dict() == {"n": 2, "m": {"k": None}}
+
+
+def test_progress_says_a_rate_and_a_time_to_go(monkeypatch, capsys):
+    clock = iter([10.0, 12.0, 14.0])
+    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
+    show = cli._progress_line()
+    for done in (100, 300, 500):
+        show("examine", done, 500)
+    said = capsys.readouterr().err.split("\r\x1b[2K")
+    assert said == ["", "examine: 100/500", "examine: 300/500, 100.0/s, 2 s to go", "examine: 500/500, 100.0/s, 0 s to go\n"]

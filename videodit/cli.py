@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import time
 import traceback
 from typing import Any
 
@@ -65,14 +66,24 @@ def _prepare(call: Call) -> None:
     if stray:
         raise UserError(f"prepare takes no argument {stray!r}; after -- come Beam's options, e.g. -- --runner=DataflowRunner")
     runner = Beam(call.positional) if call.positional else None
-    summary = prepare(_experiment(call).data, output, _show_progress if sys.stderr.isatty() else None, runner)
+    summary = prepare(_experiment(call).data, output, _progress_line() if sys.stderr.isatty() else None, runner)
     rich.print(summary.table())
     if call.flags.json:
         print(json.dumps(dataclasses.asdict(summary)))
 
 
-def _show_progress(stage: str, done: int, total: int) -> None:
-    print(f"\r\x1b[2K{stage}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+def _progress_line() -> Callable[[str, int, int], None]:
+    """Returns `show(stage, done, total)`, which keeps one line on stderr with a rate and a time to go."""
+    began: dict[str, tuple[float, int]] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start, before = began.setdefault(stage, (now, done))
+        rate = (done - before) / (now - start) if now > start else 0.0
+        pace = f", {rate:,.1f}/s, {round((total - done) / rate):,} s to go" if rate else ""
+        print(f"\r\x1b[2K{stage}: {done:,}/{total:,}{pace}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return show
 
 
 def _train(call: Call) -> None:

@@ -143,3 +143,9 @@ def test_a_name_that_is_not_utf8_is_a_reject(media):
         pytest.skip("this file system takes UTF-8 names only")
     found = find(media)
     assert rejects(found) == {"bad\\udcff.mp4": "its name is not UTF-8"} and len(found.files) == 4
+
+
+def test_a_pipe_is_a_reject_and_is_not_waited_for(media):
+    os.mkfifo(media / "pipe.mp4")
+    found = find(media)
+    assert rejects(found) == {"pipe.mp4": "a pipe, socket or device, expected a file"} and len(found.files) == 4

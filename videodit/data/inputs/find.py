@@ -132,6 +132,8 @@ def _open(found: _Found) -> tuple[list[Input], list[Reject]]:
         if found.path.is_dir():
             return [], [{"file": found.name, "reason": "a folder, expected a file"}]
         stat = found.path.stat()
+        if "://" not in str(found.path) and not os.path.isfile(found.path):
+            return [], [{"file": found.name, "reason": "a pipe, socket or device, expected a file"}]
     except FileNotFoundError:
         return [], [{"file": found.name, "reason": "it does not exist"}]
     except (OSError, ValueError) as error:  # ValueError: a null byte in a path
