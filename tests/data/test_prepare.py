@@ -14,7 +14,8 @@ import tensorflow_datasets as tfds
 
 from videodit import cli
 from videodit.core.errors import UserError
-from videodit.data import examining, media, shards
+from videodit.data import choosing, examining, media, shards
+from videodit.data import prepare as preparing
 from videodit.data.curate import CurateConfig
 from videodit.data.dataset import ClipDataset, decode_record
 from videodit.data.prepare import DataConfig, prepare
@@ -120,6 +121,38 @@ def test_the_output_may_lie_in_the_folder(folder):
     prepare(config(folder), folder / "out")
     assert prepare(config(folder), folder / "out").added == 0
     assert not any("out/" in file for file in rejects(folder / "out"))
+
+
+def test_a_clip_that_cannot_be_cut_out_is_a_reject_and_stays_one(folder, tmp_path, monkeypatch):
+    def cut(source, info, candidate):
+        if str(source).endswith("5.png"):
+            raise media.MediaError("made for this test")
+        return real(source, info, candidate)
+
+    real = preparing.cut
+    monkeypatch.setattr(preparing, "cut", cut)
+    summary = prepare(config(folder), tmp_path / "out")
+    assert (
+        keys(tmp_path / "out") == [name for name in NAMES if name != "sub/5.png"]
+        and summary.rejected["cannot be cut out: made for this test"] == 1
+    )
+    before = contents(tmp_path / "out")
+    assert rejects(tmp_path / "out")["sub/5.png"] == "cannot be cut out: made for this test"
+    media.write(folder / "new.png", picture(50), 1.0)
+    assert prepare(config(folder), tmp_path / "out").added == 1
+    assert contents(tmp_path / "out")["rejects.jsonl"] == before["rejects.jsonl"]
+
+
+def test_an_input_that_changes_under_the_writing_ends_the_run(folder, tmp_path, monkeypatch):
+    def choose(*arguments):
+        media.write(folder / "sub/7.png", picture(51), 1.0)
+        return real(*arguments)
+
+    real = choosing.choose
+    monkeypatch.setattr(choosing, "choose", choose)
+    with pytest.raises(UserError, match="'sub/7.png' has changed while the dataset was being written: run prepare again"):
+        prepare(config(folder), tmp_path / "out")
+    assert prepare(config(folder), tmp_path / "out").added == 11
 
 
 def test_other_settings_are_refused_in_a_line(folder, tmp_path):

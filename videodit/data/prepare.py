@@ -27,6 +27,7 @@ from videodit.data.choosing import Clip
 from videodit.data.curate import CurateConfig, cut
 from videodit.data.result import Summary, summarise
 from videodit.data.runners import Local, Runner
+from videodit.data.shard import LeftOut
 from videodit.data.worlds import WorldsConfig, WorldsSource
 
 Progress = Callable[[str, int, int], None]  # (stage, done, total); the stages are "examine" (inputs) and "write" (shards)
@@ -87,16 +88,18 @@ def prepare(config: DataConfig, output: epath.PathLike, progress: Progress | Non
     began, output, runner = time.monotonic(), epath.Path(output), runner or Local(config.workers)
     before = sum(sum(lengths) for lengths in shards.written(output).values())
     make = _from_worlds if config.source == "worlds" else _from_files
-    written, rejects, found = make(config, output, runner, progress)
-    return summarise(output, written, rejects, before=before, **found, seconds=time.monotonic() - began)
+    written, found = make(config, output, runner, progress)
+    return summarise(output, written, _read_rejects(output), before=before, **found, seconds=time.monotonic() - began)
 
 
 def _write(output: epath.Path, said: dict[str, Any], splits, rejects: Sequence[choosing.Reject], runner, progress, grows: bool):
-    shards.begin(output, said, splits, grows)  # before anything that a refusal should leave alone
-    lines = sorted(rejects, key=lambda each: (each["file"], each["reason"]))
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    if not (output / REJECTS).exists() or (output / REJECTS).read_text() != text:
-        write_atomically(output / REJECTS, text)
+    def finish(written: shards.ShardSummary) -> None:
+        left = [{"file": key, "reason": reason} for key, reason in written.left_out]
+        lines = sorted([*rejects, *left], key=lambda each: (each["file"], each["reason"]))
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        if not (output / REJECTS).exists() or (output / REJECTS).read_text() != text:
+            write_atomically(output / REJECTS, text)
+
     return shards.write_shards(
         output,
         name=dataset.NAME,
@@ -108,7 +111,12 @@ def _write(output: epath.Path, said: dict[str, Any], splits, rejects: Sequence[c
         grows=grows,
         runner=runner,
         progress=(lambda done, total, records: progress("write", done, total)) if progress else None,
+        finish=finish,
     )
+
+
+def _read_rejects(output: epath.Path) -> list[choosing.Reject]:
+    return [json.loads(line) for line in (output / REJECTS).read_text().splitlines()]
 
 
 def _from_worlds(config: DataConfig, output: epath.Path, runner: Runner, progress: Progress | None):
@@ -118,7 +126,7 @@ def _from_worlds(config: DataConfig, output: epath.Path, runner: Runner, progres
         worlds.split: [_WorldsShard(worlds, start, stop) for start, stop in _cut_evenly(worlds.count, config.shards)]
         for worlds in (dataclasses.replace(config.worlds, split="train"), held_out)
     }
-    return _write(output, said, splits, [], runner, progress, grows=False), [], {"gone": 0, "seconds_in": None}
+    return _write(output, said, splits, [], runner, progress, grows=False), {"gone": 0, "seconds_in": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +172,7 @@ def _from_files(config: DataConfig, output: epath.Path, runner: Runner, progress
     splits = _new_shards(choice.new, held_out, addition, config.shard_mb * 1e6, empty=not additions)
     written = _write(output, said, splits, rejects, runner, progress, grows=True)
     examinations = (row["examination"] for row in rows.values() if row["reason"] is None)
-    return written, rejects, {"gone": choice.gone, "seconds_in": sum(each["info"]["duration"] for each in examinations)}
+    return written, {"gone": choice.gone, "seconds_in": sum(each["info"]["duration"] for each in examinations)}
 
 
 def _nothing_usable(inputs: str, files: int, rejects: Sequence[choosing.Reject]) -> str:
@@ -204,12 +212,19 @@ class _FilesShard:
     def __call__(self) -> Iterator[dict[str, Any]]:
         for one, clips in itertools.groupby(self.clips, key=lambda clip: clip.source):
             with one.source() as source:
-                for number, clip in enumerate(clips):
-                    if number == 0 and inputs_lib.digest(source) != clip.sha256:
-                        raise UserError(f"input {one.name!r} has changed while the dataset was being written: run prepare again")
-                    content, fields = cut(source, clip.examination.info, clip.candidate)
-                    captions = {kind: one.captions.get(kind, "") for kind in ("original", "descriptive")}
-                    yield {"key": clip.key, "media": content, **fields, "captions": captions, "source": one.name, "state": ""}
+                clips = list(clips)
+                if inputs_lib.digest(source) != clips[0].sha256:
+                    raise UserError(f"input {one.name!r} has changed while the dataset was being written: run prepare again")
+                yield from (_record(clip, source) for clip in clips)
+
+
+def _record(clip: Clip, source: media.Source) -> dict[str, Any] | LeftOut:
+    try:
+        content, fields = cut(source, clip.examination.info, clip.candidate)
+    except media.MediaError as error:
+        return LeftOut(clip.key, f"cannot be cut out: {error}")
+    captions = {kind: clip.source.captions.get(kind, "") for kind in ("original", "descriptive")}
+    return {"key": clip.key, "media": content, **fields, "captions": captions, "source": clip.source.name, "state": ""}
 
 
 def _cut_by_bytes(clips: Sequence[Clip], limit: float) -> Iterator[list[Clip]]:

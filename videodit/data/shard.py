@@ -13,9 +13,18 @@ import tensorflow_datasets as tfds
 
 from videodit.core.files import write_atomically
 
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """What a thunk yields in place of an example that cannot be made."""
+
+    key: str
+    reason: str
+
+
 # Yields the examples of one shard; it must pickle where other processes write, and give the same examples each time.
 # It may have an attribute `about`, JSON-able, which the sidecar keeps: a shard whose thunk says something else is written again.
-ShardThunk = Callable[[], Iterable[Mapping[str, Any]]]
+ShardThunk = Callable[[], Iterable[Mapping[str, Any] | LeftOut]]
 
 SIDECARS = "shards"
 # One record a group: random access reads and unpacks only what it was asked for. Media do not compress any further.
@@ -51,7 +60,7 @@ class Shard:
         return getattr(self.thunk, "about", None)
 
     def finished(self) -> dict[str, Any] | None:
-        """Returns the sidecar, {"records", "bytes", "index", "about"}, of a finished shard of this very content, else None."""
+        """Returns the sidecar, {"records", "bytes", "index", "left_out", "about"}, of a finished shard of this very content, else None."""
         # The shard is renamed into place last, so it vouches for both.
         if not (self.path.exists() and self.sidecar.exists()):
             return None
@@ -61,13 +70,16 @@ class Shard:
     def write(self) -> None:
         """Writes the sidecar, then the shard."""
         serialize = _serializer(tfds.features.FeaturesDict.from_json(self.features))
-        columns, records, size = {column: [] for column in self.index}, 0, 0
+        columns, left_out, records, size = {column: [] for column in self.index}, [], 0, 0
         remote = "://" in self.directory
         with tempfile.TemporaryDirectory(dir=None if remote else self.directory, prefix=".partial-") as folder:
             partial = os.path.join(folder, "shard")
             writer = array_record_module.ArrayRecordWriter(partial, _OPTIONS)
             try:
                 for example in self.thunk():
+                    if isinstance(example, LeftOut):
+                        left_out.append([example.key, example.reason])
+                        continue
                     record = serialize(example)
                     writer.write(record)
                     records, size = records + 1, size + len(record)
@@ -77,7 +89,8 @@ class Shard:
                 writer.close()
             if self.path.exists():  # of another content: it must not vouch for the new sidecar
                 self.path.unlink()
-            write_atomically(self.sidecar, json.dumps({"records": records, "bytes": size, "index": columns, "about": self.about}))
+            said = {"records": records, "bytes": size, "index": columns, "left_out": left_out, "about": self.about}
+            write_atomically(self.sidecar, json.dumps(said))
             if remote:
                 epath.Path(partial).copy(self.path, overwrite=True)
             else:

@@ -34,10 +34,11 @@ _THREADS = 16  # that read small files, which remote stores answer slowly
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardSummary:
-    """What `write_shards` wrote: records and bytes by split, and how many shards it found done."""
+    """What `write_shards` wrote: records and bytes by split, (key, reason) of what was left out, and how many shards it found done."""
 
     records: dict[str, int]
     bytes: dict[str, int]
+    left_out: list[tuple[str, str]]
     shards_found: int
     shards_written: int
 
@@ -124,6 +125,7 @@ def write_shards(
     grows: bool = False,
     runner: Runner | None = None,
     progress: ShardProgress | None = None,
+    finish: Callable[[ShardSummary], None] | None = None,
 ) -> ShardSummary:
     """Writes a dataset, or what is missing of it.
 
@@ -137,6 +139,7 @@ def write_shards(
       grows: the shards of `splits` come after those that a complete dataset already has.
       runner: executes the writing of shards; by default this process does.
       progress: called after each shard.
+      finish: called once all shards are there, before the dataset counts as complete.
 
     Raises:
       UserError: where the directory holds a dataset, whole or begun, that was made from something else.
@@ -162,17 +165,21 @@ def write_shards(
     by_split: dict[str, list[dict[str, Any]]] = {split: [] for split in splits}
     for split, each in _read_sidecars(directory, {split: range(count) for split, count in counts.items()}):
         by_split[split].append(each)
+    summary = ShardSummary(
+        records={split: sum(each["records"] for each in shards) for split, shards in by_split.items()},
+        bytes={split: sum(each["bytes"] for each in shards) for split, shards in by_split.items()},
+        left_out=[tuple(left) for shards in by_split.values() for each in shards for left in each["left_out"]],
+        shards_found=found + sum(map(len, before.values())),
+        shards_written=len(jobs) - found,
+    )
+    if finish:
+        finish(summary)
     if not is_complete(directory) or (grows and jobs):
         for split, shards in by_split.items():
             write_atomically(directory / f"index-{split}.npz", _index_bytes(shards, index))
         _write_tfds_metadata(directory, name, version, description, features, by_split)
     _clean(directory, name, counts)
-    return ShardSummary(
-        records={split: sum(each["records"] for each in shards) for split, shards in by_split.items()},
-        bytes={split: sum(each["bytes"] for each in shards) for split, shards in by_split.items()},
-        shards_found=found + sum(map(len, before.values())),
-        shards_written=len(jobs) - found,
-    )
+    return summary
 
 
 def _write_missing(jobs: Sequence[Shard], runner: Runner, directory: epath.Path, progress: ShardProgress | None) -> int:

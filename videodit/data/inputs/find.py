@@ -1,6 +1,6 @@
 """Finds the inputs that `data.inputs` names, in a fixed order; what cannot be one is a reject with its reason."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 import concurrent.futures
 import dataclasses
 import os
@@ -17,6 +17,7 @@ _WILD = re.compile(r"[*?\[]")
 _EXPECTED = "expected a folder, a gs:// prefix, a glob, a list (.txt), a table (.jsonl, .csv, .parquet) or tars (.tar)"
 # Remote stores answer slowly, and many questions at once.
 _THREADS = 16
+_AT_ONCE = 10_000
 
 Reject = tars.Reject
 
@@ -119,9 +120,10 @@ def _printable(name: str) -> str:
     return name.encode(errors="backslashreplace").decode()
 
 
-def _open_all(found: Iterable[_Found]) -> Iterator[tuple[list[Input], list[Reject]]]:
+def _open_all(found: Sequence[_Found]) -> Iterator[tuple[list[Input], list[Reject]]]:
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(_open, found)
+        for start in range(0, len(found), _AT_ONCE):
+            yield from pool.map(_open, found[start : start + _AT_ONCE])
 
 
 def _open(found: _Found) -> tuple[list[Input], list[Reject]]:
