@@ -40,7 +40,7 @@ class Verb:
     summary: str
     example: str
     run: Callable[[Call], None]
-    # "required", "workdir" (config.json of the workdir where --config is not given) or None.
+    # "required", "workdir" (config.json of the workdir where --config is not given), "optional" or None.
     config: str | None = None
     define: Callable[[flags.FlagValues], None] = lambda values: None
     needs: tuple[str, ...] = ("workdir",)
@@ -130,9 +130,19 @@ def _sample(call: Call) -> None:
 def _inspect(call: Call) -> None:
     if len(call.positional) + bool(call.flags.workdir) != 1:
         raise UserError("inspect takes one place: --workdir=DIR, or the PATH of a dataset, a workdir or a checkpoint")
+    if call.config is not None and call.flags.record:
+        raise UserError("inspect shows a record's frames (--record) or what becomes of all sizes (--config), one at a time")
     from videodit.training import inspect
 
-    found = inspect.inspect(call.flags.workdir or call.positional[0])
+    place, output = epath.Path(call.flags.workdir or call.positional[0]), call.flags.output
+    if call.config is not None:
+        found = inspect.inspect_sizes(_experiment(call), place, output)
+    elif call.flags.record:
+        found = inspect.inspect_record(place, call.flags.record, output)
+    elif output:
+        raise UserError("inspect --output is where a picture goes: give --record=KEY or --config=FILE.py[:variant] too")
+    else:
+        found = inspect.inspect(place)
     print(json.dumps(found) if call.flags.json else inspect.to_text(found))
 
 
@@ -155,6 +165,13 @@ def _define_json(values: flags.FlagValues) -> None:
 def _define_prepare(values: flags.FlagValues) -> None:
     _define_output("dataset directory (default: WORKDIR/dataset)")(values)
     _define_json(values)
+
+
+def _define_inspect(values: flags.FlagValues) -> None:
+    _define_json(values)
+    flags.DEFINE_string("record", None, "a record of a dataset, by key or number: its frames become a picture", flag_values=values)
+    meaning = "the picture to write (default: sizes.png or record-NUMBER.png beside the dataset)"
+    _define_output(meaning)(values)
 
 
 def _define_sample(values: flags.FlagValues) -> None:
@@ -226,10 +243,12 @@ VERBS = {
         ),
         Verb(
             name="inspect",
-            summary="show what a dataset, a workdir or a checkpoint holds",
-            example="videodit inspect --workdir=runs/local --json\n  videodit inspect runs/local/dataset",
+            summary="show what a dataset, a workdir or a checkpoint holds, a record's frames, or what a config makes of each size",
+            example="videodit inspect --workdir=runs/local --json\n  videodit inspect runs/local/dataset --record=0\n"
+            "  videodit inspect runs/local/dataset --config=experiments/local.py:dit",
             run=_inspect,
-            define=_define_json,
+            config="optional",
+            define=_define_inspect,
             needs=(),
             takes="[PATH]",
         ),
@@ -304,6 +323,8 @@ def _config(verb: Verb, value: str | None, overrides: Sequence[str], workdir: st
         return None
     if value is not None:
         return flags_lib.load(value, overrides)
+    if verb.config == "optional" and not overrides:
+        return None
     if verb.config == "workdir" and (epath.Path(workdir) / "config.json").exists():
         return flags_lib.apply_overrides(config_lib.read_config(workdir), overrides)
     raise UserError(f"{verb.name} lacks --config=FILE.py[:variant], e.g. {verb.example.splitlines()[0]}")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from videodit.core.errors import UserError
-from videodit.data.buckets import BucketSchedule, batch_sizes, choose_buckets, distortion, nearest_bucket
+from videodit.data.buckets import BucketSchedule, batch_sizes, choose_buckets, distortion, distortion_within, nearest_buckets
 
 MEMBERS = [range(0, 10), range(10, 13), range(13, 33)]  # of unequal size, none a multiple of the batch
 BATCH, BATCHES = 4, [4, 4, 4]
@@ -125,15 +125,30 @@ def test_every_clip_has_a_bucket_as_long_as_it_is():
     for limit in (1, 2, 3):
         buckets = choose_buckets(sizes, limit)
         assert len(buckets) == limit and max(bucket[0] for bucket in buckets) == 17
-        for size in sizes:
-            assert buckets[nearest_bucket(size, buckets)][0] >= size[0]
+        for size, bucket in zip(sizes, nearest_buckets(sizes, buckets)):
+            assert buckets[bucket][0] >= size[0]
+
+
+def test_brought_to_few_sizes_no_clip_passes_the_token_budget():
+    tokens = lambda size: size[0] * size[1] * size[2] // 64
+    random = np.random.default_rng(0)
+    sizes = [tuple(each) for each in (random.integers(1, 20, (300, 3)) * (1, 8, 8)).tolist()]
+    most = max(map(tokens, sizes))
+    sizes = [size for size in sizes if tokens(size) > most / 4]  # as a policy leaves them: long ones small, short ones large
+    cost = distortion_within(most // 2, tokens)
+    sizes = [size for size in sizes if tokens(size) <= most // 2]
+    for limit in (1, 2, 8):
+        buckets = choose_buckets(sizes, limit, cost)
+        assert len(buckets) <= limit
+        for (frames, _, _), bucket in zip(sizes, nearest_buckets(sizes, buckets, cost)):
+            assert tokens((frames, *buckets[bucket][1:])) <= most // 2
 
 
 def test_the_nearest_bucket_keeps_the_aspect_ratio_first():
     buckets = [(9, 32, 48), (9, 48, 32), (9, 40, 40), (1, 32, 48)]
     sizes = [(9, 64, 96), (9, 60, 41), (5, 16, 16), (1, 32, 48), (1, 48, 32)]
-    assert [nearest_bucket(size, buckets) for size in sizes] == [0, 1, 2, 3, 1]
-    assert distortion((9, 32, 48), (9, 32, 48)) == 0
+    assert nearest_buckets(sizes, buckets) == [0, 1, 2, 3, 1]
+    assert distortion([(9, 32, 48)], [(9, 32, 48)]) == 0
 
 
 def test_a_batch_of_small_clips_has_more_of_them_within_the_same_tokens():
@@ -143,5 +158,5 @@ def test_a_batch_of_small_clips_has_more_of_them_within_the_same_tokens():
 
 
 def test_no_buckets_are_no_batches():
-    with pytest.raises(UserError, match="max_buckets is 0: zero batches"):
+    with pytest.raises(UserError, match="at most 0 buckets are asked for: zero batches"):
         choose_buckets([(1, 8, 8)], 0)

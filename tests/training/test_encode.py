@@ -1,5 +1,6 @@
 """Latents are those of each window alone, the same bytes whenever they are made, and never of two VAEs."""
 
+import concurrent.futures
 import json
 import shutil
 
@@ -9,10 +10,11 @@ import pytest
 from videodit.core.errors import UserError
 from videodit.data.dataset import ClipDataset
 from videodit.data.latents import CONTENTS, TOKENIZER, LatentDataset
-from videodit.data.pipeline import all_windows, read_window
+from videodit.data.pipeline import Window, all_windows, read_window
+from videodit.data.sizes import fit, tokens
 from videodit.generation.sample import load_generator
 from videodit.models.text.tokenizer import Tokenizer
-from videodit.training.encode import encode
+from videodit.training.encode import encode, groups, in_few_sizes
 from videodit.training.loop import train
 from videodit.training.restore import load_vae
 
@@ -80,6 +82,39 @@ def test_what_a_kill_took_is_written_again_the_same(config, tiny_latents, tmp_pa
         path.unlink()
     encode(config(path=str(tmp_path / "latents")), tmp_path)
     assert files(tmp_path / "latents") == wanted
+
+
+def test_processes_share_the_shards_and_end_with_the_same_latents(config, tiny_latents, tmp_path):
+    at = config(path=str(tmp_path / "latents"))
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        # The last first: the others must wait for what the first makes.
+        for done in [pool.submit(encode, at, tmp_path, (index, 3)) for index in (2, 1, 0)]:
+            done.result(timeout=100)
+    assert files(tmp_path / "latents") == files(tiny_latents / "latents")
+
+
+def test_another_latents_tokenizer_can_be_taken(config, tiny_latents, tmp_path):
+    other = config(path=str(tmp_path / "latents"), tokenizer=str(tiny_latents / "latents"), vocabulary=300)
+    encode(other, tmp_path)
+    assert (tmp_path / "latents" / TOKENIZER).read_bytes() == (tiny_latents / "latents" / TOKENIZER).read_bytes()
+    with pytest.raises(UserError, match="expected the directory of an `encode`"):
+        encode(config(path=str(tmp_path / "more"), tokenizer=str(tmp_path)), tmp_path)
+
+
+def test_few_sizes_are_compiled_however_many_the_clips_have(config):
+    settings = config(max_sizes=3, policy={"max_frames": 9, "grid": (4, 8, 8), "max_tokens": 60}).latents
+    random, windows = np.random.default_rng(0), []
+    for record in range(200):
+        clip = (int(random.choice([1, 5, 9])), int(random.integers(8, 90)), int(random.integers(8, 90)))
+        size = fit(*clip, 8.0, settings.policy)
+        windows.append(Window(record=record, start=0.0, frames=size.frames, height=size.height, width=size.width))
+    few = in_few_sizes(windows, settings)
+    assert len({(window.height, window.width) for window in windows}) > 20 and len({(window.height, window.width) for window in few}) <= 3
+    assert len(groups(few, 4)) <= 9  # one, two and three latent frames
+    for window, wanted in zip(few, windows):
+        assert (window.record, window.frames) == (wanted.record, wanted.frames)
+        assert tokens(window.size, settings.policy.grid) <= settings.policy.max_tokens
+    assert in_few_sizes(windows[:3], settings) == windows[:3]
 
 
 def test_finished_latents_are_left_alone(config, tiny_latents, tmp_path):

@@ -1,6 +1,7 @@
 """Two runs can be told equal by their fingerprint, and what inspect says is what the files hold."""
 
 import json
+import pathlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from videodit import cli
 from videodit.core import config
+from videodit.data import media
+from videodit.data.dataset import ClipDataset
 from videodit.training import checkpoint_contents, inspect
 
 PARAMETERS = {
@@ -112,6 +115,50 @@ def test_dataset_shows_what_it_holds_and_what_was_left_out(tmp_path):
     assert found["rejects"] == {"cut short": 2}
     text = inspect.to_text(found)
     assert "64x36: 2" in text and "cut short" in text and "unfinished" in text
+
+
+# -- a record, and what becomes of sizes
+
+
+def test_a_records_frames_become_a_picture_beside_the_dataset(tiny_dataset, tmp_path, capsys):
+    dataset = ClipDataset(tiny_dataset / "dataset")
+    number = int(np.flatnonzero(dataset.sizes[:, 0] == 9)[0])
+    output = tmp_path / "frames.png"
+    assert cli.main(["inspect", str(tiny_dataset / "dataset"), f"--record={dataset.keys[number]}", f"--output={output}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["number"], found["key"], found["frames"]) == ("record", number, dataset.keys[number], 9)
+    shown = media.decode(output)[0]
+    height, width = dataset.sizes[number, 1:]
+    assert shown.shape[0] >= 2 * height and shown.shape[1] >= 4 * width  # two strips of four
+    first = media.decode(dataset[number]["media"], frames=1)[0]
+    assert (shown[:height, :width] == first).all()
+
+
+def test_a_record_is_found_by_number_too_or_named(tiny_dataset, tmp_path, capsys):
+    assert cli.main(["inspect", f"--workdir={tiny_dataset}", "--record=3", f"--output={tmp_path / 'a.png'}"]) == 0
+    assert "number         3" in capsys.readouterr().out
+    assert cli.main(["inspect", f"--workdir={tiny_dataset}", "--record=worlds-train-3-9999"]) == 2
+    assert "expected a number below 24 or a key" in capsys.readouterr().err
+
+
+def test_a_config_shows_what_becomes_of_every_size(tiny_dataset, tmp_path, capsys):
+    config_file = pathlib.Path(__file__).parents[1] / "tiny.py"
+    output = tmp_path / "sizes.png"
+    place = [str(tiny_dataset / "dataset"), f"--config={config_file}:dit", f"--output={output}"]
+    assert cli.main(["inspect", *place, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sum(row["clips"] for row in found["sizes"]) == 24 and {row["pixels_kept"] for row in found["sizes"]} == {1.0}
+    assert found["vae_training_shapes"] and found["encode_shapes"] == len({(n, h, w) for n, h, w in ClipDataset(place[0]).sizes.tolist()})
+    assert 0.5 < found["real_token_share"] <= 1
+    assert media.decode(output)[0].std() > 10
+    assert cli.main(["inspect", *place, "--config.latents.policy.max_tokens=2"]) == 0
+    text = capsys.readouterr().out
+    assert "24x16" in text and "VAE training" in text and str(output) in text
+
+
+def test_a_row_that_is_too_short_is_said(tiny_dataset, tiny):
+    found = inspect.inspect_sizes(tiny(packing={"length": 16}), tiny_dataset / "dataset", tiny_dataset / "sizes.png")
+    assert found["real_token_share"] is None and "raise packing.length" in inspect.to_text(found)
 
 
 def test_the_verb_prints_one_line_of_json(workdir, capsys):

@@ -12,40 +12,59 @@ from videodit.core.errors import UserError
 Size = tuple[int, int, int]  # frames, height, width
 
 
-def distortion(size: Size, bucket: Size) -> float:
-    """How badly a size suits a bucket: the aspect ratios' quotient, and a tenth of the areas' and the lengths', as absolute logs.
+# How badly each of n sizes suits each of m buckets: int [n, 3] and [m, 3] to float [n, m], infinite where it must not be.
+Cost = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def distortion(sizes: np.ndarray, buckets: np.ndarray) -> np.ndarray:
+    """The aspect ratios' quotient, and a tenth of the areas' and the lengths', as absolute logs: float `[n, m]`.
 
     Infinite where the bucket is shorter: a clip holds its last frame, and never loses one.
     """
-    aspect = abs(np.log((size[1] / size[2]) / (bucket[1] / bucket[2])))
-    area = abs(np.log((size[1] * size[2]) / (bucket[1] * bucket[2])))
-    return aspect + 0.1 * area + (0.1 * np.log(bucket[0] / size[0]) if bucket[0] >= size[0] else np.inf)
+    sizes, buckets = np.asarray(sizes, float)[:, None], np.asarray(buckets, float)[None]
+    longer = np.log(buckets[..., 0] / sizes[..., 0])
+    return _of_picture(sizes, buckets) + np.where(longer >= 0, 0.1 * longer, np.inf)
 
 
-def choose_buckets(sizes: Sequence[Size], limit: int) -> list[Size]:
-    """At most `limit` (frames, height, width) out of `sizes` that suit all of them best, chosen greedily; repeats in `sizes` are weights.
+def distortion_within(max_tokens: int, tokens: Callable[[Size], int]) -> Cost:
+    """The cost of bringing a clip to another height and width and keeping its length: infinite where it would pass `max_tokens`."""
 
-    The first is as long as the longest.
-    """
+    def cost(sizes: np.ndarray, buckets: np.ndarray) -> np.ndarray:
+        fits = [[tokens((frames, *bucket[1:])) <= max_tokens for bucket in buckets.tolist()] for frames, _, _ in sizes.tolist()]
+        return np.where(fits, _of_picture(np.asarray(sizes, float)[:, None], np.asarray(buckets, float)[None]), np.inf)
+
+    return cost
+
+
+def _of_picture(sizes: np.ndarray, buckets: np.ndarray) -> np.ndarray:
+    aspect = np.abs(np.log(sizes[..., 1] / sizes[..., 2] * buckets[..., 2] / buckets[..., 1]))
+    area = np.abs(np.log(sizes[..., 1] * sizes[..., 2] / (buckets[..., 1] * buckets[..., 2])))
+    return aspect + 0.1 * area
+
+
+def choose_buckets(sizes: Sequence[Size], limit: int, cost: Cost = distortion) -> list[Size]:
+    """At most `limit` (frames, height, width) out of `sizes` that suit all of them best, chosen greedily; repeats in `sizes` are weights."""
     unique, weights = np.unique(np.asarray(sizes, np.int64).reshape(-1, 3), axis=0, return_counts=True)
     if not len(unique):
         raise UserError("there are no clips to make buckets of: prepare a data set with at least one readable clip")
     if limit < 1:
-        raise UserError(f"max_buckets is {limit}: zero batches; expected 1 or more")
-    cost = np.array([[distortion(size, bucket) for bucket in unique] for size in unique.tolist()]) * weights[:, None]
+        raise UserError(f"at most {limit} buckets are asked for: zero batches; expected 1 or more")
+    costs = cost(unique, unique)
     chosen: list[int] = []
     best = np.full(len(unique), np.inf)
-    while len(chosen) < min(limit, len(unique)):
-        totals = np.minimum(best[:, None], cost).sum(axis=0)
-        totals[chosen] = np.inf
-        chosen.append(int(totals.argmin()))
-        best = np.minimum(best, cost[:, chosen[-1]])
+    while len(chosen) < min(limit, len(unique)) and best.any():
+        # All sizes must have a bucket before any gets a better one.
+        left = [np.minimum(best, costs[:, i]) for i in range(len(unique))]
+        order = [(np.isinf(each).sum(), (weights[~np.isinf(each)] * each[~np.isinf(each)]).sum()) for each in left]
+        chosen.append(min((i for i in range(len(unique)) if i not in chosen), key=order.__getitem__))
+        best = left[chosen[-1]]
     return [tuple(int(side) for side in unique[i]) for i in chosen]
 
 
-def nearest_bucket(size: Size, buckets: Sequence[Size]) -> int:
-    """The number of the bucket that suits a size best."""
-    return int(np.argmin([distortion(size, bucket) for bucket in buckets]))
+def nearest_buckets(sizes: Sequence[Size], buckets: Sequence[Size], cost: Cost = distortion) -> list[int]:
+    """For each size the number of the bucket that suits it best."""
+    unique, places = np.unique(np.asarray(sizes, np.int64).reshape(-1, 3), axis=0, return_inverse=True)
+    return cost(unique, np.asarray(buckets)).argmin(axis=1)[places.ravel()].tolist()
 
 
 def batch_sizes(buckets: Sequence[Size], batch: int, tokens: Callable[[Size], int]) -> list[int]:

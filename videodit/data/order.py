@@ -28,13 +28,13 @@ _SURPLUS = 0.1
 class PackingConfig:
     """How rows are packed.
 
-    length: tokens a row; rows: rows a step, over all devices; bins: rows that are packed together, a multiple of `rows`: more of them pad
-    less. max_text_tokens: where a caption is cut. caption_odds: odds of each kind of caption, among those that a clip has;
+    length: tokens a row; twice the longest sample, or more, fills rows to 98 % or more. rows: rows a step, over all devices; bins: rows
+    that are packed together, a multiple of `rows`: more of them pad less. max_text_tokens: where a caption is cut. caption_odds: odds of each kind of caption, among those that a clip has;
     caption_dropout: share of clips trained without one, for guidance (Ho and Salimans, 2022).
     """
 
-    length: int = 160
-    rows: int = 24
+    length: int = 384
+    rows: int = 8
     bins: int = 96
     max_text_tokens: int = 64
     caption_odds: dict[str, float] = dataclasses.field(default_factory=lambda: {"descriptive": 0.95, "original": 0.05})

@@ -12,7 +12,7 @@ import numpy as np
 
 from videodit.core.errors import UserError
 from videodit.data.bad_records import BadRecords
-from videodit.data.buckets import BucketSchedule, batch_sizes, choose_buckets, nearest_bucket
+from videodit.data.buckets import BucketSchedule, batch_sizes, choose_buckets, nearest_buckets
 from videodit.data.curriculum import MixtureConfig
 from videodit.data.dataset import ClipDataset, decode_record
 from videodit.data.latents import LatentDataset
@@ -86,8 +86,7 @@ class VAEBatches:
         found = all_windows(dataset, policy)
         self.buckets = choose_buckets([each.size for each in found], max_buckets)
         self.windows, members = [], [[] for _ in self.buckets]
-        for number, each in enumerate(found):
-            bucket = nearest_bucket(each.size, self.buckets)
+        for number, (each, bucket) in enumerate(zip(found, nearest_buckets([each.size for each in found], self.buckets))):
             members[bucket].append(number)
             self.windows.append(dataclasses.replace(each, height=self.buckets[bucket][1], width=self.buckets[bucket][2]))
         self._bucket_of = {number: bucket for bucket, numbers in enumerate(members) for number in numbers}

@@ -37,16 +37,19 @@ class VAETrainingConfig:
 class LatentsConfig:
     """What `encode` makes. `path` "" is WORKDIR/latents; `vae`, the VAE's workdir, "" is WORKDIR/vae.
 
-    `policy` says at what size and length clips are encoded; `batch`: clips encoded at once; `shard`: clips a file; `vocabulary`: pieces
-    of the tokenizer that is trained on the captions.
+    `policy` says at what size and length clips are encoded, `max_sizes` at how many sizes (height, width) at most: each is compiled for
+    every power of two of lengths. `batch`: clips encoded at once; `shard`: clips a file; `vocabulary`: pieces of the tokenizer that is
+    trained on the captions, where `tokenizer`, other latents whose tokenizer is taken, is "".
     """
 
     path: str = ""
     vae: str = ""
     policy: SizePolicy = field(default_factory=SizePolicy)
+    max_sizes: int = 32
     batch: int = 32
     shard: int = 256
     vocabulary: int = 256
+    tokenizer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,34 +1,43 @@
 """The `encode` verb: clips to latents, beside the data set, in shards that a kill cannot half write."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import concurrent.futures
+import dataclasses
 from dataclasses import dataclass
 import functools
 import json
 import math
+import time
+from typing import Any
 
 from etils import epath
+import jax
 import numpy as np
 
 from videodit.core.config import to_dict
+from videodit.core.errors import UserError
 from videodit.core.files import write_atomically
 from videodit.data import latents, shards
+from videodit.data.buckets import choose_buckets, distortion_within, nearest_buckets
 from videodit.data.dataset import ClipDataset
 from videodit.data.pipeline import Window, all_windows, read_window
+from videodit.data.runners import Local
+from videodit.data.sizes import tokens
 from videodit.models.text.tokenizer import Tokenizer, train_tokenizer
-from videodit.training.config import ExperimentConfig, dataset_path, latents_path, vae_path
+from videodit.training.config import ExperimentConfig, LatentsConfig, dataset_path, latents_path, vae_path
 from videodit.training.metrics import Log
 from videodit.training.restore import TrainedVAE, load_vae
 
 _UNCUT = 2**31 - 1  # tokens: more than any caption has
 
 
-def encode(config: ExperimentConfig, workdir: epath.PathLike) -> None:
+def encode(config: ExperimentConfig, workdir: epath.PathLike, host: tuple[int, int] | None = None) -> None:
     """Encodes every window of the train split with the VAE of `config.latents.vae`, and trains the tokenizer of its captions.
 
-    Run again, it writes only the shards that are missing. Raises UserError where the directory holds latents of another VAE,
-    data set or size policy.
+    Run again, it writes only the shards that are missing. Several processes, each with the same arguments, share the shards: `host` is
+    (index, count), by default JAX's own. Raises UserError where the directory holds latents of another VAE, data set or size policy.
     """
+    host = host or (jax.process_index(), jax.process_count())
     settings, directory = config.latents, latents_path(config, workdir)
     dataset, vae = ClipDataset(dataset_path(config, workdir)), load_vae(vae_path(config, workdir))
     contents = {
@@ -36,11 +45,13 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike) -> None:
         "channels": config.vae.latent_channels,
         "dataset": dataset.fingerprint,
         "policy": to_dict(settings.policy),
+        "max_sizes": settings.max_sizes,
         "batch": settings.batch,
         "shard": settings.shard,
         "vocabulary": settings.vocabulary,
+        "tokenizer": settings.tokenizer,
     }
-    groups = _groups(all_windows(dataset, settings.policy), vae.model.config.stride[0])
+    grouped = groups(in_few_sizes(all_windows(dataset, settings.policy), settings), vae.model.config.stride[0])
     shard = functools.partial(_Shard, tokenizer_at=directory / latents.TOKENIZER, dataset=dataset, vae=vae)
     thunks = [
         shard(
@@ -49,15 +60,17 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike) -> None:
             batch=settings.batch,
             fps=settings.policy.fps,
         )
-        for frames, group in groups
+        for frames, group in grouped
         for start in range(0, len(group), settings.shard)
     ]
-    log = Log(workdir)
-    shards.begin(directory, contents, {"train": thunks})
-    if not (directory / latents.TOKENIZER).exists():
-        captions = [text for i in range(len(dataset)) for text in dataset[i]["captions"].values()]
-        write_atomically(directory / latents.TOKENIZER, train_tokenizer(captions, settings.vocabulary))
-    write_atomically(directory / latents.CONTENTS, json.dumps(contents, indent=2) + "\n")
+    log = Log(workdir, quiet=host[0] > 0)
+    if host[0] == 0:
+        shards.begin(directory, contents, {"train": thunks})
+        if not (directory / latents.TOKENIZER).exists():
+            write_atomically(directory / latents.TOKENIZER, _tokenizer(dataset, settings))
+        write_atomically(directory / latents.CONTENTS, json.dumps(contents, indent=2) + "\n")
+    else:
+        _wait_for(lambda: (directory / latents.CONTENTS).exists())
     written = shards.write_shards(
         directory,
         name=latents.NAME,
@@ -66,24 +79,74 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike) -> None:
         metadata=contents,
         index=latents.INDEX,
         description="Latents of clips, normalised by channel.",
+        runner=_Hosts(*host),
         progress=lambda done, total, records: log.progress(f"encode: {done}/{total} shards, {records:,} clips"),
     )
-    log.line(f"encode: {written.records['train']:,} latents of {len(dataset):,} clips in {len(groups)} shapes")
+    log.line(f"encode: {written.records['train']:,} latents of {len(dataset):,} clips in {len(grouped)} shapes")
     log.close()
 
 
-def _groups(windows: Sequence[Window], stride: int) -> list[tuple[int, list[Window]]]:
+def _tokenizer(dataset: ClipDataset, settings: LatentsConfig) -> bytes:
+    if not settings.tokenizer:
+        return train_tokenizer([text for i in range(len(dataset)) for text in dataset[i]["captions"].values()], settings.vocabulary)
+    path = epath.Path(settings.tokenizer) / latents.TOKENIZER
+    if not path.exists():
+        raise UserError(f"latents.tokenizer={settings.tokenizer!r} holds no {latents.TOKENIZER}, expected the directory of an `encode`")
+    return path.read_bytes()
+
+
+@dataclass(frozen=True)
+class _Hosts:
+    """Of several processes that share a directory: writes every `count`-th shard. The first waits for those of the others before it
+    completes the data set, the others wait for it."""
+
+    index: int
+    count: int
+
+    def run(self, work: Callable, tasks: Sequence[Any], directory: epath.Path) -> Iterator[int]:
+        mine = [place for place, task in enumerate(tasks) if task.number % self.count == self.index]
+        for number in Local().run(work, [tasks[place] for place in mine], directory):
+            yield mine[number]
+        if self.index:
+            _wait_for(lambda: shards.is_complete(directory))
+        for place in sorted(set(range(len(tasks))) - set(mine)):
+            _wait_for(lambda place=place: tasks[place].finished() is not None)
+            yield place
+
+
+def _wait_for(there: Callable[[], bool]) -> None:
+    while not there():
+        time.sleep(_POLL_S)
+
+
+_POLL_S = 0.5
+
+
+def in_few_sizes(windows: Sequence[Window], settings: LatentsConfig) -> list[Window]:
+    """The windows at no more than `settings.max_sizes` heights and widths, each at the nearest that its token budget allows."""
+    policy = settings.policy
+    cost = distortion_within(policy.max_tokens, lambda size: tokens(size, policy.grid))
+    pictures = {(window.height, window.width) for window in windows}
+    if len(pictures) <= settings.max_sizes:
+        return list(windows)
+    sizes = [window.size for window in windows]
+    buckets = choose_buckets(sizes, settings.max_sizes, cost)
+    chosen = nearest_buckets(sizes, buckets, cost)
+    return [dataclasses.replace(window, height=buckets[b][1], width=buckets[b][2]) for window, b in zip(windows, chosen)]
+
+
+def groups(windows: Sequence[Window], stride: int) -> list[tuple[int, list[Window]]]:
     """Windows that are encoded together, with the frames that they are padded to.
 
     The VAE is causal: frames after a clip's end change nothing of its latents, so lengths are rounded up (latents to 1 + a power of
     two) and few shapes have to be compiled.
     """
-    groups: dict[tuple[int, int, int], list[Window]] = {}
+    found: dict[tuple[int, int, int], list[Window]] = {}
     for window in windows:
         steps = math.ceil((window.frames - 1) / stride)
         frames = 1 + stride * (2 ** math.ceil(math.log2(steps)) if steps else 0)
-        groups.setdefault((frames, window.height, window.width), []).append(window)
-    return [(key[0], groups[key]) for key in sorted(groups)]
+        found.setdefault((frames, window.height, window.width), []).append(window)
+    return [(key[0], found[key]) for key in sorted(found)]
 
 
 @dataclass(frozen=True, kw_only=True)

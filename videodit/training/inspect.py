@@ -9,7 +9,9 @@ from etils import epath
 from videodit.core import config as config_lib
 from videodit.core.errors import UserError
 from videodit.data import summary
-from videodit.training import checkpoint_contents
+from videodit.data.dataset import ClipDataset
+from videodit.training import checkpoint_contents, inspect_data
+from videodit.training.config import ExperimentConfig, dataset_path
 
 
 def inspect(path: epath.PathLike) -> dict[str, Any]:
@@ -31,6 +33,24 @@ def inspect(path: epath.PathLike) -> dict[str, Any]:
     if summary.is_dataset(path):
         return {"kind": "dataset", "path": os.fspath(path), **summary.summarise(path)}
     raise UserError(f"{os.fspath(path)!r} holds no dataset, workdir or checkpoint: none of dataset_info.json, config.json, state")
+
+
+def inspect_sizes(config: ExperimentConfig, place: epath.Path, output: epath.PathLike | None) -> dict[str, Any]:
+    """What `inspect_data.inspect_sizes` says of a dataset, or of a workdir's; its picture is `sizes.png` beside it by default."""
+    directory = _dataset_at(place, config)
+    return inspect_data.inspect_sizes(config, ClipDataset(directory), output or directory.parent / "sizes.png")
+
+
+def inspect_record(place: epath.Path, record: str, output: epath.PathLike | None) -> dict[str, Any]:
+    """What `inspect_data.inspect_record` says of a record of a dataset, or of a workdir's."""
+    directory = _dataset_at(place, None)
+    return inspect_data.inspect_record(ClipDataset(directory), record, output)
+
+
+def _dataset_at(place: epath.Path, config: ExperimentConfig | None) -> epath.Path:
+    if summary.is_dataset(place) or not place.exists():
+        return place
+    return dataset_path(config, place) if config else place / "dataset"
 
 
 def inspect_workdir(workdir: epath.Path) -> dict[str, Any]:
@@ -90,7 +110,14 @@ def _last_metrics(workdir: epath.Path) -> dict[str, Any] | None:
 
 def to_text(found: dict[str, Any]) -> str:
     """Returns what `inspect` found as lines for a person."""
-    lines = {"dataset": _dataset_lines, "workdir": _workdir_lines, "checkpoint": _checkpoint_lines}[found["kind"]](found)
+    kinds = {
+        "dataset": _dataset_lines,
+        "workdir": _workdir_lines,
+        "checkpoint": _checkpoint_lines,
+        "sizes": inspect_data.sizes_lines,
+        "record": inspect_data.record_lines,
+    }
+    lines = kinds[found["kind"]](found)
     return "\n".join([f"{found['kind']} {found['path']}", *lines])
 
 
