@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -115,6 +116,54 @@ def test_a_beam_pipeline_makes_the_same(folder, tmp_path):
     options = ("--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
     prepare(config(folder), tmp_path / "beam", runner=Beam(options))
     assert contents(tmp_path / "one") == contents(tmp_path / "beam")
+
+
+class Stop(BaseException):
+    """Stands for a kill."""
+
+
+def stop_at(monkeypatch, number, after):
+    """Makes the `number`-th putting of a file in its place fail, before it is done or after; returns a list that counts them."""
+    calls, replace = [], os.replace
+
+    def stopping(*places):
+        calls.append(places)
+        if len(calls) == number and not after:
+            raise Stop
+        replace(*places)
+        if len(calls) == number:
+            raise Stop
+
+    monkeypatch.setattr(os, "replace", stopping)
+    return calls
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("grows", [False, True])
+def test_stopped_at_any_file_it_puts_in_place_the_next_run_ends_the_same(tmp_path, monkeypatch, grows, after):
+    raw, whole = tmp_path / "raw", tmp_path / "whole"
+    for number in range(5):
+        media.write(raw / f"{number}.png", picture(number), 1.0)
+    (raw / "broken.png").write_bytes(b"x")
+    whole.mkdir()
+    if grows:
+        prepare(config(raw, held_out_share=0.3), whole)
+    first = shutil.copytree(whole, tmp_path / "first")
+    media.write(raw / "new.png", picture(9), 1.0)
+    (raw / "broken too.png").write_bytes(b"x")
+    with monkeypatch.context() as patch:
+        calls = stop_at(patch, 0, after)
+        prepare(config(raw, held_out_share=0.3), whole)
+    assert len(calls) > 8
+    for number in range(1, len(calls) + 1):
+        output = shutil.copytree(first, tmp_path / f"stopped-{number}")
+        with monkeypatch.context() as patch, pytest.raises(Stop):
+            stop_at(patch, number, after)
+            prepare(config(raw, held_out_share=0.3), output)
+        if grows:  # what is read meanwhile is whole
+            assert len(ClipDataset(output)) == len(shards.open_split(output, "train"))
+        prepare(config(raw, held_out_share=0.3), output)
+        assert contents(output) == contents(whole), number
 
 
 def test_the_output_may_lie_in_the_folder(folder):
