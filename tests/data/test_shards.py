@@ -204,3 +204,24 @@ def test_shards_of_a_broken_off_growth_are_used_only_where_they_are_about_the_sa
     grow(tmp_path / "whole", (0, 4))
     grow(tmp_path / "whole", (4, 6), (7, 8))
     assert contents(tmp_path / "data") == contents(tmp_path / "whole")
+
+
+def test_a_shard_of_other_content_never_passes_for_the_one_whose_sidecar_was_just_written(tmp_path, monkeypatch):
+    grow(tmp_path, (0, 4))
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_write_tfds_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            grow(tmp_path, (4, 6))
+    replace = os.replace
+
+    def stop_at_the_shard(source, place):
+        if "array_record" in str(place):
+            raise KeyboardInterrupt
+        replace(source, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop_at_the_shard)
+        with pytest.raises(KeyboardInterrupt):
+            grow(tmp_path, (7, 8))
+    grow(tmp_path, (7, 8))
+    assert numbers(tmp_path) == [0, 1, 2, 3, 7]
