@@ -91,7 +91,7 @@ def ours(clip: Clip, policy: SizePolicy) -> Used:
     """The windows that cover the clip, whole pictures scaled to the budget."""
     size = fit(clip.frames, clip.height, clip.width, clip.fps, policy)
     cut = windows(clip.frames, clip.fps, policy, max_frames=size.frames)
-    return Used(parts=tuple((count, size.height, size.width) for _, count in cut), picture=1.0)
+    return Used(parts=tuple((count, size.height, size.width) for _, count in cut), picture=_inside(clip, size.width / size.height))
 
 
 ASPECTS = tuple(sorted({ratio for wide in (2.39, 2.0, 16 / 9, 1.85, 1.5, 4 / 3, 1.0) for ratio in (wide, 1 / wide)}))  # width / height
@@ -253,8 +253,8 @@ def table(found: dict) -> str:
         lines.append(f"| {re.sub('_', ' ', name)} | {cells} |")
     lines += [
         "",
-        f"Under Open-Sora's buckets {percent(found['open_sora_clips_in_unfilled_batches'])} of the clips lie in an epoch's unfilled batches, "
-        "which are dropped.",
+        f"Under Open-Sora's buckets {percent(found['open_sora_clips_in_unfilled_batches'])} of the clips lie in an epoch's unfilled "
+        "batches, which are dropped.",
         "",
         "| rows | tokens a row | rows packed together | longest clip | grain first fit | grain best fit | ours |",
         "| --- | --- | --- | --- | --- | --- | --- |",

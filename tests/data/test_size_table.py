@@ -21,11 +21,12 @@ def test_a_row_a_size_and_kind_the_commonest_first():
 
 def test_figures_are_those_of_the_policy():
     small, large, still = size_rows(SIZES, FPS, POLICY)
-    assert (small.used, small.pixels_kept, small.frames_kept, small.stretched, small.tokens) == ((9, 40, 40), 1.0, 1.0, 1.0, 75)
+    assert (small.used, small.pixels_kept, small.frames_kept, small.picture_kept, small.tokens) == ((9, 40, 40), 1.0, 1.0, 1.0, 75)
     assert large.tokens <= 128 and large.pixels_kept == large.used[1] * large.used[2] / (720 * 1280) < 0.05
     # One second at 8 frames a second is cut to 5 of 8 frames, three seconds are 17 and 5 of 24.
     assert large.frames_kept == pytest.approx((5 + 22) / 32) and large.windows == 3
-    assert large.stretched == pytest.approx((large.used[2] / large.used[1]) / (1280 / 720)) and still.used[0] == 1
+    own, used = 1280 / 720, large.used[2] / large.used[1]
+    assert large.picture_kept == pytest.approx(min(own / used, used / own)) and still.used[0] == 1
 
 
 def test_lines_name_sizes_as_width_by_height():

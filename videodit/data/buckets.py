@@ -43,7 +43,7 @@ def _of_picture(sizes: np.ndarray, buckets: np.ndarray) -> np.ndarray:
 
 
 def choose_buckets(sizes: Sequence[Size], limit: int, cost: Cost = distortion) -> list[Size]:
-    """At most `limit` (frames, height, width) out of `sizes` that suit all of them best, chosen greedily; repeats in `sizes` are weights."""
+    """At most `limit` (frames, height, width) of `sizes` that suit all of them best, chosen greedily; repeats in `sizes` are weights."""
     unique, weights = np.unique(np.asarray(sizes, np.int64).reshape(-1, 3), axis=0, return_counts=True)
     if not len(unique):
         raise UserError("there are no clips to make buckets of: prepare a data set with at least one readable clip")

@@ -29,8 +29,9 @@ class PackingConfig:
     """How rows are packed.
 
     length: tokens a row; twice the longest sample, or more, fills rows to 98 % or more. rows: rows a step, over all devices; bins: rows
-    that are packed together, a multiple of `rows`: more of them pad less. max_text_tokens: where a caption is cut. caption_odds: odds of each kind of caption, among those that a clip has;
-    caption_dropout: share of clips trained without one, for guidance (Ho and Salimans, 2022).
+    that are packed together, a multiple of `rows`: more of them pad less. max_text_tokens: where a caption is cut. caption_odds: odds of
+    each kind of caption, among those that a clip has; caption_dropout: share of clips trained without one, for guidance (Ho and Salimans,
+    2022).
     """
 
     length: int = 384

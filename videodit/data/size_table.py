@@ -23,7 +23,7 @@ class SizeRow:
       tokens: latent tokens of the longest window.
       pixels_kept: pixels of a used frame as a share of a native one's.
       frames_kept: frames that lie in a window, as a share of those at the policy's rate.
-      stretched: how much wider (above 1) or narrower a picture becomes.
+      picture_kept: share of the picture that is seen: scaled to cover the used size, what sticks out is cut off evenly.
     """
 
     native: tuple[int, int]
@@ -34,7 +34,7 @@ class SizeRow:
     tokens: int
     pixels_kept: float
     frames_kept: float
-    stretched: float
+    picture_kept: float
 
 
 def size_rows(sizes: np.ndarray, fps: np.ndarray, policy: SizePolicy) -> list[SizeRow]:
@@ -57,6 +57,7 @@ def _row(native: tuple[int, int], still: bool, clips: Sequence[tuple[int, float]
         kept += sum(count for _, count in found)
         there += resampled_frames(frames, rate, policy)
     most, longest = max(used)
+    wider = (longest[2] / longest[1]) / (width / height)
     return SizeRow(
         native=native,
         used=longest,
@@ -66,7 +67,7 @@ def _row(native: tuple[int, int], still: bool, clips: Sequence[tuple[int, float]
         tokens=most,
         pixels_kept=longest[1] * longest[2] / (height * width),
         frames_kept=kept / there,
-        stretched=(longest[2] / longest[1]) / (width / height),
+        picture_kept=min(wider, 1 / wider),
     )
 
 
@@ -75,7 +76,7 @@ def to_json(rows: Sequence[SizeRow]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(row) for row in rows]
 
 
-_COLUMNS = ("native", "kind", "clips", "used", "frames", "tokens", "pixels", "frames kept", "stretched", "windows")
+_COLUMNS = ("native", "kind", "clips", "used", "frames", "tokens", "pixels", "picture", "frames kept", "windows")
 
 
 def to_lines(rows: Sequence[SizeRow]) -> list[str]:
@@ -89,8 +90,8 @@ def to_lines(rows: Sequence[SizeRow]) -> list[str]:
             str(row.used[0]),
             f"{row.tokens:,}",
             f"{row.pixels_kept:.0%}" if row.pixels_kept >= 0.095 else f"{row.pixels_kept:.2g}",
+            f"{row.picture_kept:.1%}",
             f"{row.frames_kept:.1%}",
-            f"{row.stretched - 1:+.1%}",
             f"{row.windows:,}",
         )
         for row in rows

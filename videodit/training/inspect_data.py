@@ -46,7 +46,7 @@ def inspect_sizes(config: ExperimentConfig, dataset: ClipDataset, output: epath.
         "real_token_share": _fullness(config, encoding),
         "vae_training_shapes": [list(bucket) for bucket in buckets],
         "encode_shapes": len(encode.groups(encode.in_few_sizes(encoding, config.latents), config.vae.stride[0])),
-        "stretch": max(max(row.stretched, 1 / row.stretched) for row in rows) - 1,
+        "picture_kept": min(row.picture_kept for row in rows),
         "curriculum": to_dict(config.mixture)["curriculum"],
         "lines": size_table.to_lines(rows),
     }
@@ -103,7 +103,7 @@ def sizes_lines(found: dict[str, Any]) -> list[str]:
     full = found["real_token_share"]
     shapes = ", ".join(f"{frames} x {width}x{height}" for frames, height, width in found["vae_training_shapes"])
     lines = found["lines"] + [
-        f"  windows        {found['windows']:,} of the clips; a picture is stretched by at most {found['stretch']:.1%}",
+        f"  windows        {found['windows']:,} of the clips; at least {found['picture_kept']:.1%} of each picture is seen",
         "  packed rows    " + ("too short for the longest clip: raise packing.length" if full is None else f"{full:.1%} real tokens"),
         f"  VAE training   compiles {len(found['vae_training_shapes'])} shapes: {shapes}",
         f"  encode         compiles {found['encode_shapes']} shapes",
