@@ -2,8 +2,18 @@
 
 import os
 import pathlib
+import tempfile
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config):
+    """Tests and the processes that they start compile a program once between them; nothing outlives the run."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="videodit-tests-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 
 @pytest.fixture(scope="session")
