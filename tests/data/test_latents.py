@@ -39,7 +39,7 @@ def directory(tmp_path_factory):
         index=latents.INDEX,
         splits={"train": [lambda: records()[:2], lambda: records()[2:]]},
     )
-    (directory / latents.CONTENTS).write_text(json.dumps({"channels": 4, "vae_fingerprint": "abc"}))
+    (directory / latents.CONTENTS).write_text(json.dumps({"channels": 4, "vae_fingerprint": "abc", "dataset": "def", "stored": True}))
     return directory
 
 

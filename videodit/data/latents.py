@@ -39,7 +39,7 @@ class LatentDataset:
 
     `dataset[i]` holds `key`, `captions` and `latents`, float32 `[T', H', W', C]`, normalised by the statistics of the VAE that
     made them. Known without opening a record: `sizes`, int32 `[n, 3]` of latent (frames, height, width), and `text_tokens`, for each kind
-    of caption int32 `[n]`, uncut, 0 where there is none.
+    of caption int32 `[n]`, uncut, 0 where there is none. `stored` says whether there are latents, or they are made while training.
     """
 
     def __init__(self, directory: epath.PathLike, split: str = "train"):
@@ -49,6 +49,8 @@ class LatentDataset:
         contents = json.loads((self.directory / CONTENTS).read_text())
         self.channels: int = contents["channels"]
         self.vae_fingerprint: str = contents["vae_fingerprint"]
+        self.stored: bool = contents["stored"]
+        self.dataset_fingerprint: str = contents["dataset"]
         index = shards.read_index(self.directory, split)
         self.sizes = np.stack([index["frames"], index["height"], index["width"]], axis=-1).astype(np.int32)
         self.text_tokens = {kind: index[f"{kind}_tokens"] for kind in KINDS}
@@ -63,16 +65,16 @@ class LatentDataset:
         return len(self.sizes)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
+        record = self.read(i)
+        return record | {"latents": np.frombuffer(record["latents"], "<f4").reshape(*self.sizes[i].tolist(), self.channels)}
+
+    def read(self, i: int) -> dict[str, Any]:
+        """Record `i` with its latents as bytes, empty where none were stored."""
         if self._source is None:
             self._source = shards.open_split(self.directory, self.split)
         record = self._source[int(i)]
-        shape = (int(record["frames"]), int(record["height"]), int(record["width"]), self.channels)
-        return {
-            "clip": int(i),
-            "key": record["key"].decode(),
-            "latents": np.frombuffer(record["latents"], "<f4").reshape(shape),
-            "captions": {kind: text.decode() for kind, text in record["captions"].items()},
-        }
+        captions = {kind: text.decode() for kind, text in record["captions"].items()}
+        return {"clip": int(i), "key": record["key"].decode(), "latents": record["latents"], "captions": captions}
 
     def __getstate__(self) -> dict[str, Any]:
         return dict(self.__dict__, _source=None)

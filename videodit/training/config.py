@@ -39,7 +39,8 @@ class LatentsConfig:
 
     `policy` says at what size and length clips are encoded, `max_sizes` at how many sizes (height, width) at most: each is compiled for
     every power of two of lengths. `batch`: clips encoded at once; `shard`: clips a file; `vocabulary`: pieces of the tokenizer that is
-    trained on the captions, where `tokenizer`, other latents whose tokenizer is taken, is "".
+    trained on the captions, where `tokenizer`, other latents whose tokenizer is taken, is "". `stored` False writes no latents, only what
+    training is planned from: it encodes clips as it comes to them, each time anew.
     """
 
     path: str = ""
@@ -50,6 +51,7 @@ class LatentsConfig:
     shard: int = 256
     vocabulary: int = 256
     tokenizer: str = ""
+    stored: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

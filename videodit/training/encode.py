@@ -1,6 +1,6 @@
 """The `encode` verb: clips to latents, beside the data set, in shards that a kill cannot half write."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import concurrent.futures
 import dataclasses
 from dataclasses import dataclass
@@ -50,6 +50,7 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike, host: tuple[int, i
         "shard": settings.shard,
         "vocabulary": settings.vocabulary,
         "tokenizer": settings.tokenizer,
+        "stored": settings.stored,
     }
     grouped = groups(in_few_sizes(all_windows(dataset, settings.policy), settings), vae.model.config.stride[0])
     shard = functools.partial(_Shard, tokenizer_at=directory / latents.TOKENIZER, dataset=dataset, vae=vae)
@@ -59,6 +60,7 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike, host: tuple[int, i
             frames=frames,
             batch=settings.batch,
             fps=settings.policy.fps,
+            stored=settings.stored,
         )
         for frames, group in grouped
         for start in range(0, len(group), settings.shard)
@@ -143,10 +145,14 @@ def groups(windows: Sequence[Window], stride: int) -> list[tuple[int, list[Windo
     """
     found: dict[tuple[int, int, int], list[Window]] = {}
     for window in windows:
-        steps = math.ceil((window.frames - 1) / stride)
-        frames = 1 + stride * (2 ** math.ceil(math.log2(steps)) if steps else 0)
-        found.setdefault((frames, window.height, window.width), []).append(window)
+        found.setdefault((padded(window.frames, stride), window.height, window.width), []).append(window)
     return [(key[0], found[key]) for key in sorted(found)]
+
+
+def padded(frames: int, stride: int) -> int:
+    """The length at which a window is encoded."""
+    steps = math.ceil((frames - 1) / stride)
+    return 1 + stride * (2 ** math.ceil(math.log2(steps)) if steps else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +166,12 @@ class _Shard:
     frames: int
     batch: int
     fps: float
+    stored: bool
 
     def __call__(self) -> Iterator[dict]:
+        if not self.stored:
+            yield from self._records(self.windows, [None] * len(self.windows))
+            return
         batches = [self.windows[start : start + self.batch] for start in range(0, len(self.windows), self.batch)]
         with concurrent.futures.ThreadPoolExecutor(1) as reader:  # reads the next batch while this one is encoded
             ahead = reader.submit(self._read, batches[0])
@@ -175,18 +185,18 @@ class _Shard:
         pixels = [read_window(self.dataset, window, self.fps, self.frames) for window in windows]
         return np.stack(pixels + [pixels[-1]] * (self.batch - len(pixels)))  # one batch size, one compilation
 
-    def _records(self, windows: Sequence[Window], encoded: np.ndarray) -> Iterator[dict]:
-        stride, tokenizer = self.vae.model.config.stride[0], Tokenizer(self.tokenizer_at.read_bytes())
+    def _records(self, windows: Sequence[Window], encoded: Iterable[np.ndarray | None]) -> Iterator[dict]:
+        stride, tokenizer = self.vae.model.config.stride, Tokenizer(self.tokenizer_at.read_bytes())
         for window, latent in zip(windows, encoded):
             record = self.dataset[window.record]
-            latent = np.ascontiguousarray(latent[: 1 + (window.frames - 1) // stride], "<f4")
+            frames = 1 + (window.frames - 1) // stride[0]
             captions = {kind: record["captions"].get(kind, "") for kind in latents.KINDS}
             yield {
-                "key": f"{record['key']}@{window.start:g}",
-                "latents": latent.tobytes(),
+                "key": f"{record['key']}@{window.start:.10g}",
+                "latents": b"" if latent is None else np.ascontiguousarray(latent[:frames], "<f4").tobytes(),
                 "captions": captions,
                 **{f"{kind}_tokens": len(tokenizer.encode(text, _UNCUT)) if text else 0 for kind, text in captions.items()},
-                "frames": latent.shape[0],
-                "height": latent.shape[1],
-                "width": latent.shape[2],
+                "frames": frames,
+                "height": window.height // stride[1],
+                "width": window.width // stride[2],
             }

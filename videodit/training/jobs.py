@@ -136,10 +136,16 @@ def _dit_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
 
 def _sources(config: ExperimentConfig, workdir: epath.Path) -> dict[str, LatentDataset]:
     """The mixture's sources by name. Raises UserError where one was made with another VAE or tokenizer than the first."""
+    from videodit.training.live import LiveLatents
+
+    def opened(directory):
+        latents = LatentDataset(directory)
+        return latents if latents.stored else LiveLatents(latents, config, workdir)
+
     first = latents_path(config, workdir)
-    found = {MAIN: LatentDataset(first)}
+    found = {MAIN: opened(first)}
     for source in config.mixture.sources:
-        found[source.name] = latents = LatentDataset(source.path)
+        found[source.name] = latents = opened(source.path)
         same_vae = latents.vae_fingerprint == found[MAIN].vae_fingerprint
         if not same_vae or (latents.directory / TOKENIZER).read_bytes() != (first / TOKENIZER).read_bytes():
             raise UserError(
