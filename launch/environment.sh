@@ -35,7 +35,7 @@ make_environment() {
   local directory=$1 requirement=$2 repository=$3 python stamp made
   python=$(pick_python) || return 2
   stamp=$(environment_stamp "$python" "$requirement" "$repository")
-  made=$(cat "$directory/.stamp" 2>/dev/null)
+  made=$(cat "$directory/.stamp" 2>/dev/null || true)
   if [ -x "$directory/bin/python" ] && [ -x "$directory/bin/videodit" ]; then
     case $made in
       "$stamp") return 0 ;;

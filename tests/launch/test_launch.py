@@ -195,6 +195,29 @@ def test_the_stage_timer_passes_on_how_its_command_ended(tmp_path):
     assert run("sh", "-c", "kill -TERM $$") == 128 + signal.SIGTERM
 
 
+def test_an_environment_is_made_where_there_is_none_and_then_kept(tmp_path):
+    # An interpreter that is the real one, but for making environments and installing, which it notes.
+    fake, notes = tmp_path / "python", tmp_path / "notes"
+    fake.write_text(
+        f"""#!/bin/sh
+case "$1 $2" in
+  "-m venv") echo venv >>{notes}; mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; cp "$0" "$3/bin/videodit" ;;
+  "-m pip") echo "pip $*" >>{notes} ;;
+  *) exec {sys.executable} "$@" ;;
+esac
+"""
+    )
+    fake.chmod(0o755)
+    command = f'set -euo pipefail; source "{ROOT}/launch/environment.sh"; make_environment "$0" ".[dev]" "{ROOT}"'
+    for _ in range(2):
+        done = subprocess.run(
+            ["bash", "-c", command, str(tmp_path / "made")], capture_output=True, text=True, env={**os.environ, "PYTHON": str(fake)}
+        )
+        assert done.returncode == 0, done.stderr
+    venv, pip = notes.read_text().splitlines()
+    assert venv == "venv" and pip.endswith("--editable .[dev]")
+
+
 def test_ci_refuses_to_remove_what_is_no_environment(tmp_path):
     (tmp_path / "precious").touch()
     result = bash(str(ROOT / ".ci/run"), VENV=str(tmp_path))
