@@ -74,6 +74,8 @@ def examine_input(one: Input, curate: CurateConfig) -> Row:
             row["examination"] = examine(source, curate).to_json()
     except MediaError as error:
         row["reason"] = str(error)
+    except OSError as error:  # of the system where it has a number, else of a decoder
+        row["reason"] = f"cannot be read: {error.strerror}" if error.errno else str(error)
     except Exception as error:  # whatever else a decoder may raise, one input must not end the run
         row["reason"] = f"{type(error).__name__}: {error}"
     return row

@@ -39,25 +39,28 @@ class Input:
         """Gives the input as `media` takes it: a local path (of a copy where the file is remote), or a member's bytes.
 
         Raises:
-          MediaError: where the bytes cannot be read.
+          MediaError: where a member or a remote file cannot be read.
         """
-        try:
-            if self.offset is not None:
-                with epath.Path(self.path).open("rb") as tar:
-                    tar.seek(self.offset)
-                    content = tar.read(self.bytes)
-                if len(content) != self.bytes:
-                    raise MediaError(f"cut short: {len(content)} of {self.bytes} bytes")
-                yield content
-            elif "://" in self.path:
-                with tempfile.TemporaryDirectory(prefix="videodit-") as folder:
-                    copy = os.path.join(folder, "input")
-                    epath.Path(self.path).copy(copy)
-                    yield copy
-            else:
-                yield self.path
-        except OSError as error:
-            raise MediaError(f"cannot be read: {error.strerror or error}") from error
+        with contextlib.ExitStack() as stack:
+            try:
+                source = self._fetch(stack)
+            except OSError as error:
+                raise MediaError(f"cannot be read: {error.strerror or error}") from error
+            yield source
+
+    def _fetch(self, stack: contextlib.ExitStack) -> Source:
+        if self.offset is not None:
+            with epath.Path(self.path).open("rb") as tar:
+                tar.seek(self.offset)
+                content = tar.read(self.bytes)
+            if len(content) != self.bytes:
+                raise MediaError(f"cut short: {len(content)} of {self.bytes} bytes")
+            return content
+        if "://" not in self.path:
+            return self.path
+        copy = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="videodit-")), "input")
+        epath.Path(self.path).copy(copy)
+        return copy
 
 
 def digest(source: Source) -> str:
