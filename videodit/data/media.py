@@ -4,8 +4,7 @@ PyAV reads everything that moves, Pillow everything that does not. Pixels are `u
 width) of the upright picture with square pixels, so after rotation and sample aspect ratio.
 """
 
-from collections.abc import Iterator
-import contextlib
+from collections.abc import Iterable, Iterator
 import dataclasses
 from fractions import Fraction
 import io
@@ -13,24 +12,16 @@ import itertools
 from typing import Literal
 
 import av
-from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, Interpolation, VideoReformatter
+from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
 from etils import epath
 import numpy as np
 from PIL import ExifTags, Image
 
 from videodit.core.files import write_atomically
 from videodit.data import stills
+from videodit.data.pixels import HDR, SCALING, Pixels
 from videodit.data.stills import MediaError, Source
-
-# Containers such as WebM round timestamps to a millisecond, so a frame this much late still counts as on time.
-TOLERANCE_S = 1e-3
-# A longer silence between two frames is a broken timestamp; filling it with copies could take for ever.
-LONGEST_GAP_S = 600.0
-# Below this area, starting decoder threads costs more than they save.
-_THREADS_FROM_AREA = 256 * 256
-_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
-_ALPHA = ("bgra", "rgba", "argb", "abgr", "ya8", "pal8")
-_HDR = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+from videodit.data.video import TOLERANCE_S, Shown, Video, open_video
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,38 +48,12 @@ def probe(source: Source) -> MediaInfo:
     image = stills.open_still(source)
     if image is not None:
         with image:
-            width, height = image.size
-            if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # 5 to 8 lie on their side
-                width, height = height, width
-            return MediaInfo(
-                kind="image",
-                format=stills.FORMATS[image.format],
-                codec=image.format.lower(),
-                height=height,
-                width=width,
-                frames=1,
-                fps=1.0,
-                duration=0.0,
-            )
-    with _open_video(source) as (container, stream), _reasons():
-        first = next(container.decode(stream), None)
+            return _still_info(image)
+    with open_video(source) as video:
+        first = next(video.frames(), None)
         if first is None:
             raise MediaError("the video stream holds no frame")
-        height, width = _upright_size(first, stream)
-        duration, fps = _duration(container, stream), float(_rate(stream))
-        name = container.format.name.split(",")[0]
-        name = {"mov": "mp4", "matroska": "webm" if _codec(stream) in ("vp8", "vp9", "av1") else "mkv"}.get(name, name)
-        return MediaInfo(
-            kind="video",
-            format=name,
-            codec=_codec(stream),
-            height=height,
-            width=width,
-            frames=stream.frames or max(1, round(duration * fps)),
-            fps=fps,
-            duration=duration or 1 / fps,
-            hdr=first.color_trc in _HDR,
-        )
+        return _video_info(video, first.frame)
 
 
 def decode(
@@ -102,7 +67,12 @@ def decode(
     """Decodes a clip, or the part of it that is asked for, to `uint8 [T, H, W, 3]` sRGB.
 
     Frame k is the picture on screen at `start + k / fps` seconds after the first frame: timestamps decide, never
-    indices. With `fps=None` every frame from `start` on comes as it is. A still has one frame at every time.
+    indices. With `fps=None` every frame from `start` on comes as it is. A still has one frame at every time. Decoding
+    begins at a keyframe near `start` and ends with the last frame asked for.
+
+    A picture that moves (GIF, animated PNG or WebP) is a video of its own frames; the transparent parts of anything lie
+    on white; 16 bits a channel are rounded to 8; HDR is tone-mapped; interlaced frames are deinterlaced, one picture a
+    frame; a stream that changes its size is scaled to how it began.
 
     Args:
       source: a path (local or `gs://`) or the bytes of a file.
@@ -130,10 +100,50 @@ def stream_frames(
         with image:
             yield stills.still_pixels(image, size)
         return
-    with _open_video(source) as (container, stream), _reasons():
-        picture = _Picture(stream, size)
-        for frame in _resample(_timed(container, stream, start), start, fps):
-            yield picture(frame)
+    with open_video(source) as video:
+        pixels = Pixels(video, size)
+        for frame in _resample(video.frames(start), start, fps):
+            yield pixels(frame)
+
+
+class Whole:
+    """Every frame of a file, once: iterate, and `info` then holds the true `frames`, `duration` and `fps`.
+
+    A still is one frame. Yields `Shown`; `upright` says how a frame lies.
+
+    Raises:
+      MediaError: on the way, where any frame is corrupt or missing; damage that a player would conceal counts.
+    """
+
+    def __init__(self, source: Source):
+        self._source = source
+        self.info: MediaInfo | None = None
+
+    def __iter__(self) -> Iterator[Shown]:
+        image = stills.open_still(self._source)
+        if image is not None:
+            with image:
+                pixels = stills.still_pixels(image, None)
+                self.info = _still_info(image)
+            yield Shown(0.0, 0.0, av.VideoFrame.from_ndarray(pixels, format="rgb24"))
+            return
+        with open_video(self._source, strict=True) as video:
+            yield from self._frames(video)
+
+    def _frames(self, video: Video) -> Iterator[Shown]:
+        count, end = 0, 0.0
+        try:
+            for shown in video.frames():
+                self.info = self.info or _video_info(video, shown.frame)
+                count, end = count + 1, shown.time + shown.span
+                yield shown
+        except (av.error.FFmpegError, MediaError) as error:
+            reason = error if isinstance(error, MediaError) else f"broken data: {error.strerror or type(error).__name__}"
+            of = f" of {self.info.duration:.2f} s" if self.info else ""
+            raise MediaError(f"{reason}, after {count} good frames, {end:.2f} s{of}") from error
+        if not count:
+            raise MediaError("the video stream holds no frame")
+        self.info = _true_info(self.info, count, end, trusted=bool(video.stream.duration or not video.container.streams.audio))
 
 
 def check(source: Source) -> MediaInfo:
@@ -142,25 +152,10 @@ def check(source: Source) -> MediaInfo:
     Raises:
       MediaError: where any frame is corrupt or missing.
     """
-    info = probe(source)
-    if info.kind == "image":
-        decode(source)
-        return info
-    count, first, end = 0, 0.0, 0.0
-    with _open_video(source) as (container, stream), _reasons():
-        for time, span, _ in _timed(container, stream, 0.0):
-            first = time if count == 0 else first
-            count, end = count + 1, time + span
-        duration = end - first
-        # Sound may outlast the picture, so a container's own length proves nothing when there is sound.
-        trusted = stream.duration or not container.streams.audio
-    if trusted and info.duration - duration > max(0.5, 0.1 * info.duration):
-        raise MediaError(f"cut short: {duration:.2f} s of the {info.duration:.2f} s that its header promises")
-    fps = count / duration if duration > 0 else info.fps
-    # Where the header's rate is right it is the exact one (container rounding makes a counted one 30.12 for 29.97);
-    # either way `frames / fps` is the duration.
-    fps = info.fps if abs(count / info.fps - duration) < TOLERANCE_S else fps
-    return dataclasses.replace(info, frames=count, duration=duration, fps=fps)
+    whole = Whole(source)
+    for _ in whole:
+        pass
+    return whole.info
 
 
 def encode_image(frame: np.ndarray) -> bytes:
@@ -176,8 +171,14 @@ def encode_video(frames: np.ndarray, fps: float, *, lossless: bool = False) -> b
     Small and odd sizes keep full colour resolution (4:4:4), which halving would smear or cannot express; others are
     4:2:0, which every browser plays. `lossless` keeps every bit of every pixel.
     """
-    frames = _pixels(frames)
-    _, height, width, _ = frames.shape
+    return encode_stream(_pixels(frames), fps, lossless=lossless)
+
+
+def encode_stream(frames: Iterable[np.ndarray], fps: float, *, lossless: bool = False) -> bytes:
+    """Encodes frames `uint8 [H, W, 3]` of one size as they come, at least one, as `encode_video` does."""
+    frames = iter(frames)
+    first = next(frames)
+    height, width, _ = first.shape
     full_colour = lossless or height % 2 or width % 2 or min(height, width) < 128
     rate = Fraction(fps).limit_denominator(1001)
     buffer = io.BytesIO()
@@ -194,15 +195,15 @@ def encode_video(frames: np.ndarray, fps: float, *, lossless: bool = False) -> b
         if not lossless:
             context.colorspace, context.color_range = 1, 1  # BT.709, limited range: what players expect
         reformatter = VideoReformatter()
-        for pixels in frames:
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        for pixels in itertools.chain([first], frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             if not lossless:
                 frame = reformatter.reformat(
                     frame,
                     format=stream.pix_fmt,
                     dst_colorspace=Colorspace.ITU709,
                     dst_color_range=1,
-                    interpolation=_SCALING,
+                    interpolation=SCALING,
                     threads=1,
                 )
             container.mux(stream.encode(frame))
@@ -217,43 +218,7 @@ def write(path: epath.PathLike, frames: np.ndarray, fps: float) -> epath.Path:
     return write_atomically(path, encode_image(frames[0]) if still else encode_video(frames, fps))
 
 
-_SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-
-
-class _Picture:
-    """Turns decoded frames of one stream into upright `uint8 [H, W, 3]` sRGB of a wanted size."""
-
-    def __init__(self, stream: av.VideoStream, size: tuple[int, int] | None):
-        self._stream, self._size = stream, size
-        self._scale, self._tone = VideoReformatter(), VideoReformatter()
-
-    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        height, width = native = _upright_size(frame, self._stream)
-        if self._size:
-            height, width = stills.cover(native, self._size)
-        if frame.rotation % 180:
-            height, width = width, height
-        pixels = self._rgb(frame, height, width)
-        pixels = stills.on_white(pixels) if pixels.shape[-1] == 4 else pixels
-        pixels = np.rot90(pixels, round(frame.rotation / 90))
-        return np.ascontiguousarray(stills.centre(pixels, self._size) if self._size else pixels)
-
-    def _rgb(self, frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
-        options = {"height": height, "width": width, "interpolation": _SCALING, "threads": 1}
-        if frame.colorspace == _UNSPECIFIED:
-            # Files that do not say mean BT.601 below HD and BT.709 from HD on, as players have it.
-            hd = min(frame.width, frame.height) >= 720
-            options["src_colorspace"] = Colorspace.ITU709 if hd else Colorspace.ITU601
-        if frame.color_trc in _HDR:
-            # Tone mapping costs a tenth of a second a frame in full HD, so it comes after scaling down.
-            frame = self._scale.reformat(frame, format="yuv444p10le", **options)
-            tones = {"dst_color_trc": ColorTrc.IEC61966_2_1, "dst_color_primaries": ColorPrimaries.BT709}
-            return self._tone.reformat(frame, format="rgb24", **options, **tones).to_ndarray()
-        alpha = frame.format.name in _ALPHA or frame.format.name.startswith("yuva")
-        return self._scale.reformat(frame, format="rgba" if alpha else "rgb24", **options).to_ndarray()
-
-
-def _resample(timed: Iterator[tuple[float, float, av.VideoFrame]], start: float, fps: float | None) -> Iterator[av.VideoFrame]:
+def _resample(timed: Iterator[Shown], start: float, fps: float | None) -> Iterator[av.VideoFrame]:
     """Yields what is on screen at `start + k / fps`, or every frame from `start` on where `fps` is None."""
     shown, index, end = None, 0, 0.0
 
@@ -264,8 +229,6 @@ def _resample(timed: Iterator[tuple[float, float, av.VideoFrame]], start: float,
             index += 1
 
     for time, span, frame in timed:
-        if time - end > LONGEST_GAP_S:
-            raise MediaError(f"timestamps jump by {time - end:.0f} s at {end:.3f} s")
         if fps is None:
             if time + TOLERANCE_S >= start:
                 yield frame
@@ -276,97 +239,52 @@ def _resample(timed: Iterator[tuple[float, float, av.VideoFrame]], start: float,
         yield from until(end)
 
 
-def _timed(container, stream: av.VideoStream, start: float) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Yields (seconds after the first frame, seconds on screen, frame), from the last keyframe before `start` on."""
-    span = 1 / float(_rate(stream))
-    known = stream.start_time is not None
-    origin = float(stream.start_time * stream.time_base) if known else None
-    # Only containers with an index land on a keyframe at or before the time asked for.
-    if known and start > 1.0 and container.format.name.split(",")[0] in ("mov", "matroska", "avi"):
-        container.seek(int((origin + start) / stream.time_base), stream=stream, backward=True)
-    time = None
-    for number, frame in enumerate(container.decode(stream)):
-        if frame.is_corrupt:
-            raise MediaError(f"frame {number} is corrupt")
-        stamp = frame.time if frame.pts is not None else None
-        if origin is None:
-            origin = stamp or 0.0
-        previous, time = time, stamp - origin if stamp is not None else (0.0 if time is None else time + span)
-        if previous is not None and time < previous:
-            time = previous  # out of order: it replaces the one before, and time never runs back
-        own = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else span
-        yield time, own, frame
+def _still_info(image: Image.Image) -> MediaInfo:
+    width, height = image.size
+    if image.getexif().get(ExifTags.Base.Orientation, 1) >= 5:  # 5 to 8 lie on their side
+        width, height = height, width
+    return MediaInfo(
+        kind="image",
+        format=stills.FORMATS[image.format],
+        codec=image.format.lower(),
+        height=height,
+        width=width,
+        frames=1,
+        fps=1.0,
+        duration=0.0,
+    )
+
+
+def _video_info(video: Video, first: av.VideoFrame) -> MediaInfo:
+    height, width = video.upright_size(first)
+    duration, fps = video.duration, float(video.rate)
+    name = video.container.format.name.split(",")[0]
+    name = {"mov": "mp4", "matroska": "webm" if video.codec in ("vp8", "vp9", "av1") else "mkv"}.get(name, name)
+    return MediaInfo(
+        kind="video",
+        format=name,
+        codec=video.codec,
+        height=height,
+        width=width,
+        frames=video.stream.frames or max(1, round(duration * fps)),
+        fps=fps,
+        duration=duration or 1 / fps,
+        hdr=first.color_trc in HDR,
+    )
+
+
+def _true_info(info: MediaInfo, count: int, duration: float, *, trusted: bool) -> MediaInfo:
+    """Sound may outlast the picture, so a container's own length proves nothing when there is sound: then it is not `trusted`."""
+    if trusted and info.duration - duration > max(0.5, 0.1 * info.duration):
+        raise MediaError(f"cut short: {duration:.2f} s of the {info.duration:.2f} s that its header promises")
+    fps = count / duration if duration > 0 else info.fps
+    # Where the header's rate is right it is the exact one (container rounding makes a counted one 30.12 for 29.97);
+    # either way `frames / fps` is the duration.
+    fps = info.fps if abs(count / info.fps - duration) < TOLERANCE_S else fps
+    return dataclasses.replace(info, frames=count, duration=duration, fps=fps)
 
 
 def _pixels(frames: np.ndarray) -> np.ndarray:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         raise ValueError(f"frames are {frames.dtype} {list(frames.shape)}, expected uint8 [T, H, W, 3]")
     return np.ascontiguousarray(frames)
-
-
-def _codec(stream: av.VideoStream) -> str:
-    return stream.codec_context.codec.canonical_name
-
-
-def _rate(stream: av.VideoStream) -> Fraction:
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0.01 < rate < 1000:
-            return rate
-    return Fraction(25)
-
-
-def _duration(container, stream: av.VideoStream) -> float:
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    # WebM counts its length from zero and not from the first frame.
-    first = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
-    whole = container.duration / av.time_base if container.duration else 0.0
-    return max(0.0, whole - first if container.format.name.startswith("matroska") else whole)
-
-
-def _upright_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
-    height, width = frame.height, frame.width
-    ratio = stream.sample_aspect_ratio
-    # Stretch, never shrink, to square pixels: no line that was stored is lost.
-    if ratio and 0.1 < ratio < 10:
-        height, width = (height, round(width * ratio)) if ratio >= 1 else (round(height / ratio), width)
-    return (width, height) if frame.rotation % 180 else (height, width)
-
-
-@contextlib.contextmanager
-def _reasons():
-    try:
-        yield
-    except (av.error.FFmpegError, EOFError) as error:
-        raise MediaError(f"broken data: {getattr(error, 'strerror', None) or type(error).__name__}") from error
-
-
-@contextlib.contextmanager
-def _open_video(source: Source):
-    """Gives (container, first video stream)."""
-    _refuse_text(source)
-    with contextlib.ExitStack() as stack:
-        try:
-            container = stack.enter_context(av.open(stack.enter_context(stills.open_source(source))))
-        except (av.error.FFmpegError, ValueError) as error:
-            raise MediaError("not a media file, or cut off before its index") from error
-        if not container.streams.video:
-            raise MediaError("no video stream" + (", only sound" if container.streams.audio else ""))
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        if stream.width * stream.height <= _THREADS_FROM_AREA:
-            stream.codec_context.thread_count = 1
-        yield container, stream
-
-
-def _refuse_text(source: Source) -> None:
-    """FFmpeg opens some texts as media (playlists that name other files, drawings in letters): none is a clip."""
-    with stills.open_source(source) as file:
-        head = file.read(1024)
-    if not head:
-        raise MediaError("empty file")
-    text = all(byte >= 32 or byte in b"\t\n\r\f\x1b" for byte in head)
-    if text and head.lstrip()[:1] == b"<":
-        raise MediaError("a web page or XML, not media")
-    if text:
-        raise MediaError("text, not media")

@@ -41,7 +41,11 @@ def on_white(rgba: np.ndarray) -> np.ndarray:
 
 
 def open_still(source: Source) -> Image.Image | None:
-    """Returns the still picture in a file, or None where it holds something else."""
+    """Returns the still picture in a file, or None where it holds something else.
+
+    A picture that moves (GIF, animated PNG, WebP or AVIF) is a video of its own frames and times. Of the several pictures of one MPO
+    or TIFF file, which are views or pages and no times, the first is the still.
+    """
     file = open_source(source)
     try:
         image = Image.open(file)
@@ -50,11 +54,14 @@ def open_still(source: Source) -> Image.Image | None:
         if isinstance(error, Image.DecompressionBombError):
             raise MediaError(f"picture too large: {error}") from error
         return None
-    if image.format not in FORMATS or (getattr(image, "n_frames", 1) > 1 and image.format != "MPO"):
-        animated_webp = image.format == "WEBP"
+    try:
+        # The pictures of an MPO are one view each, not one time each.
+        still = image.format in FORMATS and (getattr(image, "n_frames", 1) == 1 or image.format in ("MPO", "TIFF"))
+    except Exception as error:  # it counts the pictures of a broken file
         file.close()
-        if animated_webp:
-            raise MediaError("animated WebP is not read: convert it to MP4")
+        raise MediaError(f"broken picture: {error}") from error
+    if not still:
+        file.close()
         return None
     return image
 
@@ -64,8 +71,10 @@ def still_pixels(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray
         image.load()
         image = ImageOps.exif_transpose(image)
         profile = image.info.get("icc_profile")
-        if image.mode.startswith("I") or image.mode == "F":
-            image = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype(np.uint8))
+        if image.mode.startswith("I"):  # 16 bit: 65535 is white
+            image = Image.fromarray((np.asarray(image, np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+        elif image.mode == "F":  # by convention 1.0 is white
+            image = Image.fromarray((np.nan_to_num(np.asarray(image, np.float64)) * 255).round().clip(0, 255).astype(np.uint8))
         transparent = image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info
         image = _to_srgb(image, profile, "RGBA" if transparent else "RGB")
         pixels = np.asarray(image)
