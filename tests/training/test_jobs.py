@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from videodit.core.errors import UserError
+from videodit.training.encode import encode
 from videodit.training.jobs import make_job
 
 
@@ -36,3 +37,30 @@ def test_what_comes_before_is_named_where_it_is_missing(tiny, tmp_path):
         make_job(tiny("vae"), tmp_path)
     with pytest.raises(UserError, match="run `videodit encode`"):
         make_job(tiny("dit"), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def smaller(tiny, tiny_latents, tmp_path_factory):
+    """The same clips encoded smaller: with the tokenizer of the first latents, and with one of their own."""
+    workdir = tmp_path_factory.mktemp("smaller")
+    for name, more in (("shared", {"tokenizer": str(tiny_latents / "latents")}), ("own", {"vocabulary": 300})):
+        latents = {"path": str(workdir / name), "vae": str(tiny_latents / "vae"), "policy": {"max_tokens": 3}} | more
+        encode(tiny(data={"path": str(tiny_latents / "dataset")}, latents=latents), workdir)
+    return workdir
+
+
+def mixed(tiny, tiny_latents, path, **mixture):
+    mixture = {"sources": [{"name": "small", "path": str(path), "weight": 1.0}]} | mixture
+    return make_job(tiny(data={"path": str(tiny_latents / "dataset")}, mixture=mixture), tiny_latents)
+
+
+def test_small_sizes_come_first_where_the_curriculum_says_so(tiny, tiny_latents, smaller):
+    points = [{"step": 0, "weights": {"latents": 0.0}}, {"step": 8, "weights": {"latents": 1.0, "small": 0.0}}]
+    batches = mixed(tiny, tiny_latents, smaller / "shared", curriculum=points).batches
+    largest = [int(next(batches)["extent"].prod(axis=-1).max()) for _ in range(12)]
+    assert max(largest[:2]) <= 3 and min(largest[10:]) > 3
+
+
+def test_sources_that_do_not_go_together_are_named(tiny, tiny_latents, smaller):
+    with pytest.raises(UserError, match="source 'small', .* was encoded with another tokenizer than .*latents.tokenizer="):
+        mixed(tiny, tiny_latents, smaller / "own")
