@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+from videodit.core.errors import UserError
 from videodit.data import examining
 from videodit.data.curate import CurateConfig
 from videodit.data.inputs import Input, find
@@ -14,13 +15,16 @@ def inputs(count):
     return {f"f{i:03d}": Input(name=f"f{i:03d}", path=f"nowhere/f{i:03d}", bytes=1, modified=0) for i in range(count)}
 
 
-def test_an_examination_never_raises(tmp_path, monkeypatch):
+def test_whatever_is_wrong_with_an_input_is_its_reason(tmp_path, monkeypatch):
     (tmp_path / "a.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42" + bytes(1000))
     (one,) = find(tmp_path).files.values()
     assert examining.examine_input(one, CurateConfig())["reason"]
     with monkeypatch.context() as patch:
         patch.setattr(examining, "examine", lambda *_: (_ for _ in ()).throw(OSError("image file is truncated")))
         assert examining.examine_input(one, CurateConfig())["reason"] == "image file is truncated"
+    with monkeypatch.context() as patch, pytest.raises(UserError):  # what is wrong with the installation is not the input's fault
+        patch.setattr(examining, "examine", lambda *_: (_ for _ in ()).throw(UserError("install it")))
+        examining.examine_input(one, CurateConfig())
     (tmp_path / "a.mp4").unlink()
     assert examining.examine_input(one, CurateConfig())["reason"] == "cannot be read: No such file or directory"
 

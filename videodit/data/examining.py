@@ -13,6 +13,7 @@ from typing import Any
 from etils import epath
 
 from videodit.core.config import to_json
+from videodit.core.errors import UserError
 from videodit.core.files import write_atomically
 from videodit.data.curate import CurateConfig, examine
 from videodit.data.inputs import Input, digest
@@ -66,7 +67,11 @@ def examine_all(
 
 
 def examine_input(one: Input, curate: CurateConfig) -> Row:
-    """Examines one input; whatever is wrong with it is the row's reason."""
+    """Examines one input; whatever is wrong with it is the row's reason.
+
+    Raises:
+      UserError: where no input can be examined, e.g. for want of a package.
+    """
     row = _row(one)
     try:
         with one.source() as source:
@@ -76,6 +81,8 @@ def examine_input(one: Input, curate: CurateConfig) -> Row:
         row["reason"] = str(error)
     except OSError as error:  # of the system where it has a number, else of a decoder
         row["reason"] = f"cannot be read: {error.strerror}" if error.errno else str(error)
+    except UserError:  # of the config or the installation, and so of every input
+        raise
     except Exception as error:  # whatever else a decoder may raise, one input must not end the run
         row["reason"] = f"{type(error).__name__}: {error}"
     return row
