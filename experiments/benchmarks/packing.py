@@ -148,10 +148,11 @@ def reaches(clips: list[Clip], use, policy: SizePolicy) -> dict[str, float]:
         kept += 1
         picture.append(used.picture)
         padded += used.padded
+        seen = min(there, sum(count for count, _, _ in used.parts))  # parts may share a few frames
+        frames += seen
+        # A picture that is scaled up holds no more than it held.
+        pixels += seen * min(used.parts[0][1] * used.parts[0][2], used.picture * clip.height * clip.width)
         for count, height, width in used.parts:
-            frames += count
-            # A picture that is scaled up holds no more than it held.
-            pixels += count * min(height * width, used.picture * clip.height * clip.width)
             real += tokens((1 + (count - 1) // 4 * 4, height, width), GRID)
     return {
         "clips": kept / len(clips),

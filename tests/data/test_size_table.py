@@ -23,8 +23,8 @@ def test_figures_are_those_of_the_policy():
     small, large, still = size_rows(SIZES, FPS, POLICY)
     assert (small.used, small.pixels_kept, small.frames_kept, small.picture_kept, small.tokens) == ((9, 40, 40), 1.0, 1.0, 1.0, 75)
     assert large.tokens <= 128 and large.pixels_kept == large.used[1] * large.used[2] / (720 * 1280) < 0.05
-    # One second at 8 frames a second is cut to 5 of 8 frames, three seconds are 17 and 5 of 24.
-    assert large.frames_kept == pytest.approx((5 + 22) / 32) and large.windows == 3
+    # One second at 8 frames a second is 5 and 5 of 8 frames, two of them shared; three seconds are 17 and 9 of 24.
+    assert large.frames_kept == 1 and large.windows == 4
     own, used = 1280 / 720, large.used[2] / large.used[1]
     assert large.picture_kept == pytest.approx(min(own / used, used / own)) and still.used[0] == 1
 

@@ -74,20 +74,33 @@ def test_fit_gives_up_frames_before_the_shorter_side_gets_too_small_but_keeps_mo
     assert sizes.fit(100, 64, 1280, 30.0, SizePolicy()).frames > 1
 
 
-def test_windows_hold_every_frame_once_except_a_tail_that_is_too_short():
+def test_windows_hold_every_frame_but_a_short_tail_and_share_few():
     for (frames, _, _, fps), policy in cases():
         total, step = sizes.resampled_frames(frames, fps, policy), policy.grid[0]
-        found = sizes.windows(frames, fps, policy)
+        found = [(round(start * policy.fps), count) for start, count in sizes.windows(frames, fps, policy)]
         assert found and all(1 <= count <= policy.max_frames and (count - 1) % step == 0 for _, count in found)
-        position = 0
-        for start, count in found:
-            assert start == pytest.approx(position / policy.fps)
-            position += count
-        assert 0 <= total - position <= step
+        assert all(0 <= first and first + count <= total for first, count in found)
+        seen = [frame for first, count in found for frame in range(first, first + count)]
+        if max(count for _, count in found) == 1 and policy.max_frames > 1:
+            assert total <= step and found == [(0, 1)]  # too short to move
+            continue
+        assert set(seen) == set(range(max(seen) + 1)) and 2 * (total - 1 - max(seen)) < step
+        # Only the last starts before the one before it ends.
+        assert all(first + count == after for (first, count), (after, _) in zip(found[:-2], found[1:-1]))
+        assert len(found) == 1 or found[-2][0] < found[-1][0]
+
+
+@pytest.mark.parametrize(
+    ("frames", "wanted"),
+    [(8, [(0, 1)]), (9, [(0, 9)]), (12, [(0, 9)]), (13, [(0, 9), (4, 9)]), (25, [(0, 17), (16, 9)]), (34, [(0, 17), (17, 17)])],
+)
+def test_the_last_window_ends_with_the_clip(frames, wanted):
+    policy = SizePolicy(fps=8.0, max_frames=17, grid=(8, 8, 8))
+    assert [(start * 8, count) for start, count in sizes.windows(frames, 8.0, policy)] == wanted
 
 
 def test_windows_of_a_clip_whose_frames_were_given_up_are_shorter():
-    assert [count for _, count in sizes.windows(30, 8.0, SizePolicy(), max_frames=9)] == [9, 9, 9]
+    assert [count for _, count in sizes.windows(30, 8.0, SizePolicy(), max_frames=9)] == [9, 9, 9, 5]
 
 
 def test_a_still_is_one_frame():

@@ -54,7 +54,7 @@ def _row(native: tuple[int, int], still: bool, clips: Sequence[tuple[int, float]
         found = windows(frames, rate, policy, max_frames=size.frames)
         used.append((tokens(size, policy.grid), tuple(size)))
         cut += len(found)
-        kept += sum(count for _, count in found)
+        kept += round(found[-1][0] * policy.fps) + found[-1][1]  # windows leave out nothing before the last one's end
         there += resampled_frames(frames, rate, policy)
     most, longest = max(used)
     wider = (longest[2] / longest[1]) / (width / height)

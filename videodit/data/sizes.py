@@ -104,23 +104,24 @@ def fit(frames: int, height: int, width: int, fps: float, policy: SizePolicy) ->
 def windows(frames: int, fps: float, policy: SizePolicy, *, max_frames: int | None = None) -> list[tuple[float, int]]:
     """Returns (start in seconds, frames) of the windows that cover a clip, in order, each as long as the policy allows.
 
-    Every frame at the policy's rate lies in exactly one window, except a tail at the very end of at most grid[0]
-    frames: too few for a window of their own that moves. The frames lost are those from `sum(frames of the windows)`
-    on.
+    They lie end to end, except the last, which is moved back so far that it ends with the clip: it shares frames with the one
+    before it. Where less than half of grid[0] frames would be left for it, there is none, and these are lost; so are those of
+    a clip too short for a window that moves.
 
     Args:
       max_frames: fewer than the policy's, where `fit` gave up frames for size.
     """
-    total = resampled_frames(frames, fps, policy)
-    longest = min(policy.max_frames, max_frames or policy.max_frames)
-    found, first = [], 0
-    while total - first > 0:
-        count = min(longest, on_time_grid(total - first, policy.grid[0]))
-        if found and count == 1 and longest > 1:
-            break
-        found.append((first / policy.fps, count))
-        first += count
-    return found
+    total, step = resampled_frames(frames, fps, policy), policy.grid[0]
+    most = min(policy.max_frames, max_frames or policy.max_frames)
+    longest = min(most, on_time_grid(total, step))
+    if longest == 1 and most > 1:
+        return [(0.0, 1)]
+    found = [(first, longest) for first in range(0, total - longest + 1, longest)]
+    left = total - longest * len(found)
+    if longest > 1 and 2 * left >= step:
+        count = min(longest, 1 + max(1, math.ceil((left - 1) / step)) * step)
+        found.append((total - count, count))
+    return [(first / policy.fps, count) for first, count in found]
 
 
 def _floor(side: int, step: int) -> int:
