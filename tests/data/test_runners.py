@@ -4,11 +4,12 @@ import os
 import pathlib
 import signal
 import sys
+import time
 
 import pytest
 
 from videodit.core.errors import UserError
-from videodit.data.runners import Apart, Beam, CrashError, Local
+from videodit.data.runners import Apart, Beam, CrashError, HungError, Local
 
 
 def square(number):
@@ -90,3 +91,16 @@ def test_without_beam_the_error_says_what_to_install(tmp_path, monkeypatch):
 def test_a_misspelt_runner_is_not_passed_over():
     with pytest.raises(UserError, match="--runer=DataflowRunner name no --runner"):
         Beam(("--runer=DataflowRunner",))
+
+
+def test_what_takes_too_long_is_ended_and_the_next_is_answered():
+    apart = Apart()
+    try:
+        apart(square, 1)
+        began = time.monotonic()
+        with pytest.raises(HungError, match="sleep took longer than 1 s"):
+            apart(time.sleep, 60, limit=1)
+        assert time.monotonic() - began < 30
+        assert apart(square, 5, limit=60)[0] == 25
+    finally:
+        apart.close()

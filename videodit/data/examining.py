@@ -17,7 +17,7 @@ from videodit.core.errors import UserError
 from videodit.core.files import write_atomically
 from videodit.data.curate import CurateConfig, examine
 from videodit.data.inputs import Input, digest
-from videodit.data.runners import Call, CrashError, Runner
+from videodit.data.runners import Call, CrashError, HungError, Runner
 from videodit.data.stills import MediaError
 
 FOLDER = "examined"
@@ -36,6 +36,7 @@ Row = dict[str, Any]
 class _Task:
     inputs: tuple[Input, ...]
     curate: CurateConfig
+    limit: float  # seconds an input
     path: str  # of the rows
 
 
@@ -45,14 +46,18 @@ def examine_all(
     curate: CurateConfig,
     runner: Runner,
     progress: Callable[[int, int], None] | None = None,
+    limit: float = 3600.0,
 ) -> dict[str, Row]:
-    """Returns a row for every input, by name; `progress` is called with (inputs done, inputs in all)."""
+    """Returns a row for every input, by name; `progress` is called with (inputs done, inputs in all).
+
+    An input that takes longer than `limit` seconds is given up, where the runner examines in other processes.
+    """
     # Rows that were made with other settings are of no use, and stay apart until the dataset is claimed for these.
     settings = hashlib.sha256(to_json(curate).encode()).hexdigest()[:16]
     folder = epath.Path(output) / FOLDER / settings
     rows, parts = _read(folder, inputs)
     todo = [each for name, each in inputs.items() if name not in rows]
-    tasks = [_Task(inputs=group, curate=curate, path=str(folder / _part_name(group))) for group in _groups(todo)]
+    tasks = [_Task(inputs=group, curate=curate, limit=limit, path=str(folder / _part_name(group))) for group in _groups(todo)]
     done = len(rows)
     for place in runner.run(_work, tasks, output):
         done += len(tasks[place].inputs)
@@ -89,14 +94,16 @@ def examine_input(one: Input, curate: CurateConfig) -> Row:
 
 
 def _work(task: _Task, call: Call) -> None:
-    rows = [_examine_guarded(one, task.curate, call) for one in task.inputs]
+    rows = [_examine_guarded(one, task, call) for one in task.inputs]
     write_atomically(task.path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _examine_guarded(one: Input, curate: CurateConfig, call: Call) -> Row:
+def _examine_guarded(one: Input, task: _Task, call: Call) -> Row:
     for _ in range(2):  # once may be the machine's fault, e.g. for want of memory
         try:
-            return call(examine_input, one, curate)
+            return call(examine_input, one, task.curate, limit=task.limit)
+        except HungError:
+            return _row(one) | {"reason": f"given up after {task.limit:g} s"}
         except CrashError:
             continue
     return _row(one) | {"reason": "the decoder crashed on it"}

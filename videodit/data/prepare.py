@@ -54,6 +54,7 @@ class DataConfig:
       shards: files that each split of the worlds is cut into.
       shard_mb: megabytes (10^6 bytes) of inputs that a shard of clips from files holds, about.
       workers: processes, where no other runner is asked for.
+      input_seconds: an input whose examination takes longer is given up and listed as a reject.
     """
 
     path: str = ""
@@ -66,13 +67,14 @@ class DataConfig:
     shards: int = 16
     shard_mb: int = 64
     workers: int = 2
+    input_seconds: int = 3600
 
     def __post_init__(self):
         if self.source == "files" and not self.inputs:
             raise UserError("data.inputs is '', expected where the media files are: set --config.data.inputs=PLACE")
         if not 0 <= self.held_out_share < 1:
             raise UserError(f"data.held_out_share is {self.held_out_share}, expected a share from 0 to below 1, e.g. 0.02")
-        for name in ("held_out_count", "shards", "shard_mb", "workers"):
+        for name in ("held_out_count", "shards", "shard_mb", "workers", "input_seconds"):
             if getattr(self, name) < 1:
                 raise UserError(f"data.{name} is {getattr(self, name)}, expected 1 or more")
 
@@ -159,7 +161,7 @@ def _from_files(config: DataConfig, output: epath.Path, runner: Runner, progress
     shards.check_origin(output, said)
     found = inputs_lib.find(config.inputs, besides=output)
     note = (lambda done, total: progress("examine", done, total)) if progress else None
-    rows = examining.examine_all(found.files, output, config.curate, runner, note)
+    rows = examining.examine_all(found.files, output, config.curate, runner, note, config.input_seconds)
     additions = shards.read_about(output)
     held = [(each["addition"], clip) for each in additions for clip in choosing.said_from_json(each["clips"])]
     held = [clip for _, clip in sorted(held, key=lambda each: (each[0], each[1].name, each[1].place))]

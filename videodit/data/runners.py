@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 import concurrent.futures
 from concurrent.futures.process import BrokenProcessPool
 import dataclasses
+import faulthandler
 import multiprocessing
 import os
 import threading
+import time
 from typing import Any, Protocol
 
 from etils import epath
 
 from videodit.core.errors import UserError
 
-# `call(function, *arguments)` calls a function, in a process of its own where the runner can.
+# `call(function, *arguments, limit=None)` calls a function, in a process of its own where the runner can, which ends after `limit` seconds.
 Call = Callable[..., Any]
 # `work(task, call)` does a task.
 Work = Callable[[Any, Call], None]
@@ -25,6 +27,10 @@ Work = Callable[[Any, Call], None]
 
 class CrashError(RuntimeError):
     """The process that a function was called in has ended without an answer, e.g. by a fault in a decoder."""
+
+
+class HungError(CrashError):
+    """The process has ended because the function took longer than its limit."""
 
 
 class Runner(Protocol):
@@ -94,7 +100,8 @@ class Beam:
         yield from range(len(tasks))
 
 
-def _here(function: Callable[..., Any], *arguments: Any) -> Any:
+def _here(function: Callable[..., Any], *arguments: Any, limit: float | None = None) -> Any:
+    del limit  # this process would end with the function
     return function(*arguments)
 
 
@@ -104,21 +111,24 @@ class Apart:
     def __init__(self):
         self._pool = None
 
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Returns what the function returns, or raises what it raises.
+    def __call__(self, function: Callable[..., Any], *arguments: Any, limit: float | None = None) -> Any:
+        """Returns what the function returns, or raises what it raises. `limit` is in seconds.
 
         Raises:
-          CrashError: where its process has ended.
+          CrashError: where its process has ended; HungError where that was for the limit.
         """
+        began = time.monotonic()
         if self._pool is None:
             # No fork: the parent holds threads.
             self._pool = concurrent.futures.ProcessPoolExecutor(
                 1, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent
             )
         try:
-            return self._pool.submit(function, *arguments).result()
+            return self._pool.submit(_within, limit, function, *arguments).result()
         except BrokenProcessPool as error:
             self.close()
+            if limit and time.monotonic() - began >= limit:
+                raise HungError(f"{getattr(function, '__qualname__', function)} took longer than {limit:g} s") from error
             raise CrashError(f"the process of {getattr(function, '__qualname__', function)} has crashed") from error
 
     def close(self) -> None:
@@ -126,6 +136,18 @@ class Apart:
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+
+
+def _within(limit: float | None, function: Callable[..., Any], *arguments: Any) -> Any:
+    if not limit:
+        return function(*arguments)
+    # Its watchdog is a thread of the C library, which a decoder that never gives the interpreter back cannot hold up.
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(limit, exit=True, file=nowhere)
+        try:
+            return function(*arguments)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _follow_parent() -> None:
