@@ -16,9 +16,9 @@ def perceptual_hash(luma: np.ndarray) -> int:
     pictures differ in about 32 bits, copies in fewer than 8.
     """
     down, across = _lowest(luma.shape[0]), _lowest(luma.shape[1])
-    levels = down @ luma.astype(np.float32) @ across.T
-    bits = levels > np.median(levels)
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    levels = (down @ luma.astype(np.float32) @ across.T).ravel()
+    lower, upper = np.partition(levels, (31, 32))[31:33]
+    return int.from_bytes(np.packbits(levels > (lower + upper) / 2).tobytes(), "big")
 
 
 def hex_digits(value: int) -> str:

@@ -14,10 +14,10 @@ from videodit.data.curate.trimming import BLACK_LUMA, CHANGE_LUMA
 from videodit.data.video import Shown
 
 # Longest side in pixels, at which frames are compared, and at which blur is judged.
-_SMALL, _SHARP = 192, 512
-# Blur is judged so often, and where the picture changes at once by so much luma.
+_SMALL, _SHARP = 128, 512
+# Blur is judged so often, and where a shot may begin: the picture changes by so much luma, and by so many times what it did before.
 _SHARP_EVERY_S = 0.5
-_JUMP = 8.0
+_JUMP, _JUMP_TIMES = 8.0, 2.0
 
 _COLUMNS = {
     "time": "d",  # seconds at which it comes on screen
@@ -54,7 +54,7 @@ class Track:
 class Looker:
     """Takes the frames of one file in order and keeps what there is to know of them in `track` and `cuts`.
 
-    Frames are scaled down once, to a longest side of 192 pixels; only frames with black edges (for bars) and two a second (for blur) are
+    Frames are scaled down once, to a longest side of 128 pixels; only frames with black edges (for bars) and two a second (for blur) are
     looked at larger.
     """
 
@@ -66,7 +66,7 @@ class Looker:
         self._scale, self._grey, self._bars, self._sharp = (VideoReformatter() for _ in range(4))
         self._small: tuple[int, int] | None = None
         self._before: np.ndarray | None = None
-        self._judged = -np.inf
+        self._judged, self._changed_before = -np.inf, 0.0
 
     @property
     def cuts(self) -> list[int]:
@@ -93,7 +93,7 @@ class Looker:
             time=shown.time,
             span=shown.span,
             brightness=luma.mean(),
-            lit=(luma > BLACK_LUMA).mean(),
+            lit=np.count_nonzero(luma > BLACK_LUMA) / luma.size,
             change=change,
             changed=changed,
             sharpness=self._sharpness(shown, change),
@@ -107,10 +107,12 @@ class Looker:
         if before is None:
             return 0.0, 0.0
         difference = np.maximum(luma, before) - np.minimum(luma, before)
-        return float(difference.mean()), float((difference > CHANGE_LUMA).mean())
+        return float(difference.mean()), np.count_nonzero(difference > CHANGE_LUMA) / difference.size
 
     def _sharpness(self, shown: Shown, change: float) -> float:
-        if shown.time - self._judged < _SHARP_EVERY_S and change < _JUMP:
+        jump = change >= max(_JUMP, _JUMP_TIMES * self._changed_before)
+        self._changed_before = change
+        if shown.time - self._judged < _SHARP_EVERY_S and not jump:
             return np.nan
         self._judged = shown.time
         height, width = _within(shown.frame, _SHARP)
