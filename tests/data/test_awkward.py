@@ -25,7 +25,7 @@ BROKEN = {
     "text_named.mp4": "text, not media",
     "truncated_bear.webm": "cut short: 1.4. s of the 2.7. s",
     "truncated_elephant.jpg": "truncated",
-    "truncated_index_first_flower.mp4": "cut short: 2.00 s of the 5.00 s",
+    "truncated_index_first_flower.mp4": "damaged or cut off, after 60 good frames, 2.00 s of 5.0. s",
     "truncated_no_index_water.mp4": "not a media file, or cut off before its index",
 }
 

@@ -40,10 +40,10 @@ class Shown(NamedTuple):
 
 
 class Video:
-    """The first video stream of an open file."""
+    """The first video stream of an open file; `strict` as in `open_video`."""
 
-    def __init__(self, source: Source, container: av.container.InputContainer, stream: av.VideoStream):
-        self.source, self.container, self.stream = source, container, stream
+    def __init__(self, source: Source, container: av.container.InputContainer, stream: av.VideoStream, strict: bool):
+        self.source, self.container, self.stream, self._strict = source, container, stream, strict
 
     @property
     def rate(self) -> Fraction:
@@ -108,10 +108,16 @@ class Video:
             yield from again._timed(again._decoded(), origin)
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        for number, frame in enumerate(self.container.decode(self.stream)):
-            if frame.is_corrupt:
-                raise MediaError(f"frame {number} is corrupt")
-            yield frame
+        number = 0
+        for packet in self.container.demux(self.stream):
+            # A strict decoder may drop the frame of a damaged packet without a word.
+            if self._strict and packet.is_corrupt:
+                raise MediaError("damaged or cut off")
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise MediaError(f"frame {number} is corrupt")
+                yield frame
+                number += 1
 
     def _from_keyframe(self, origin: float, start: float) -> Iterator[av.VideoFrame] | None:
         """Seeks; returns frames from the last one at or before `start` on, or None where no keyframe before it is found."""
@@ -150,7 +156,8 @@ class Video:
 
 @contextlib.contextmanager
 def open_video(source: Source, *, strict: bool = False) -> Iterator[Video]:
-    """Opens a file for decoding. `strict` refuses damage that decoders would else pass over in silence.
+    """Opens a file for decoding. `strict` refuses damage that decoders would else pass over in silence, and takes one thread: how far a
+    broken file is read, and so what is said of it, would else depend on their number. Files are examined side by side.
 
     Raises:
       MediaError: where the file is not media, has no video stream, or (while it is open) holds broken data.
@@ -168,11 +175,11 @@ def open_video(source: Source, *, strict: bool = False) -> Iterator[Video]:
         if stream.codec_context is None:
             raise MediaError("the codec is unknown")
         stream.thread_type = "AUTO"
-        if stream.width * stream.height <= _THREADS_FROM_AREA:
+        if strict or stream.width * stream.height <= _THREADS_FROM_AREA:
             stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)} | ({"err_detect": "crccheck+explode"} if strict else {})
         with _reasons():
-            yield Video(source, container, stream)
+            yield Video(source, container, stream, strict)
 
 
 def _deinterlaced(frames: Iterator[Shown]) -> Iterator[Shown]:
