@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import contextlib
 from fractions import Fraction
 import itertools
+import types
 from typing import NamedTuple
 
 import av
@@ -166,7 +167,10 @@ def open_video(source: Source, *, strict: bool = False) -> Iterator[Video]:
     _refuse_text(source)
     with contextlib.ExitStack() as stack:
         try:
-            container = stack.enter_context(av.open(stack.enter_context(stills.open_source(source)), metadata_errors="replace"))
+            file = stack.enter_context(stills.open_source(source))
+            # Without a name, so that what is read does not depend on the extension: a record has none.
+            nameless = types.SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+            container = stack.enter_context(av.open(nameless, metadata_errors="replace"))
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError("not a media file, or cut off before its index") from error
         if not container.streams.video:
