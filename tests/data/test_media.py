@@ -67,8 +67,7 @@ def test_bytes_do_not_depend_on_what_memory_held_before(height, width):
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     clips = [
-        np.stack([np.sin((x + k * rng.uniform(0.5, 1)) / width * 6 + y / height * 4) * 100 + 128 for k in range(13)])
-        for _ in range(4)
+        np.stack([np.sin((x + k * rng.uniform(0.5, 1)) / width * 6 + y / height * 4) * 100 + 128 for k in range(13)]) for _ in range(4)
     ]
     clips = [np.repeat(clip[..., None], 3, axis=-1).astype(np.uint8) for clip in clips]
 
@@ -101,9 +100,7 @@ def test_start_and_frames_agree_with_the_whole():
     whole = media.decode(source, fps=5.0)
     assert len(whole) == 30
     for start in (0.0, 0.4, 2.0, 5.8):
-        np.testing.assert_array_equal(
-            media.decode(source, fps=5.0, start=start, frames=4), whole[round(start * 5) :][:4]
-        )
+        np.testing.assert_array_equal(media.decode(source, fps=5.0, start=start, frames=4), whole[round(start * 5) :][:4])
 
 
 def test_start_after_the_end_is_an_error():
@@ -167,9 +164,7 @@ def test_rotated_files_come_out_upright(clips):
     assert upright.shape == (3, 320, 568, 3)
     assert media.decode(clips / "awkward/portrait_by_displaymatrix_bee.mp4", frames=1).shape == (1, 720, 404, 3)
     # The portrait crop, applied upright, must be the middle of the clip it was made from.
-    portrait = media.decode(clips / "awkward/portrait_by_displaymatrix_bee.mp4", frames=1, size=(180, 101))[0].astype(
-        np.float64
-    )
+    portrait = media.decode(clips / "awkward/portrait_by_displaymatrix_bee.mp4", frames=1, size=(180, 101))[0].astype(np.float64)
     whole = media.decode(clips / "clips/carpenter_bee_1280x720.mp4", frames=1, size=(180, 320))[0].astype(np.float64)
     errors = [np.abs(whole[:, left : left + 101] - portrait).mean() for left in range(320 - 101)]
     turned = [np.abs(whole[:, left : left + 101] - portrait[::-1, ::-1]).mean() for left in range(320 - 101)]
@@ -198,11 +193,11 @@ def test_seeking_finds_the_same_frames_as_decoding_up_to_them(clips):
         "awkward/nonzero_start_time_bee.mkv",
         "awkward/mpeg2_bottles.ts",
         "awkward/mpeg4_rabbit.avi",
+        "awkward/interlaced_flower.mp4",
+        "awkward/gif_rabbit_160x120.gif",
     ):
         whole = media.decode(clips / name, fps=8.0, frames=15, size=(24, 32))
-        np.testing.assert_array_equal(
-            media.decode(clips / name, fps=8.0, start=1.5, frames=3, size=(24, 32)), whole[12:15], err_msg=name
-        )
+        np.testing.assert_array_equal(media.decode(clips / name, fps=8.0, start=1.5, frames=3, size=(24, 32)), whole[12:15], err_msg=name)
 
 
 def test_hdr_comes_out_as_bright_as_a_screen_shows_it(clips):

@@ -36,8 +36,9 @@ def test_bars_must_hold_through_the_whole_shot(shot, encoded):
     assert box_of(encoded(clip)) is None or box_of(encoded(clip))[0] <= 4
 
 
-def test_one_strip_alone_is_no_letterbox(shot, encoded):
-    assert box_of(encoded(boxed(shot(1), top=20))) is None
+@pytest.mark.parametrize("bottom", [0, 6])
+def test_one_strip_alone_or_two_of_unlike_thickness_are_no_letterbox(shot, encoded, bottom):
+    assert box_of(encoded(boxed(shot(1), top=20, bottom=bottom))) is None
 
 
 def test_dark_scenes_are_no_bars(encoded):

@@ -1,5 +1,6 @@
 """Examining decodes once and finds every clip; cutting gives each back, frame for frame, as the same bytes every time."""
 
+import itertools
 import json
 import tracemalloc
 
@@ -8,7 +9,8 @@ import pytest
 
 from videodit.data import media
 from videodit.data.curate import CurateConfig, Examination, cut, examine
-from videodit.data.curate.examining import _place
+from videodit.data.curate.examining import SAMPLE_AT, _place
+from videodit.data.video import Shown
 
 
 def test_a_whole_file_is_its_own_bytes(clips):
@@ -86,11 +88,15 @@ def test_a_part_of_a_file_of_variable_rate_keeps_its_usual_rate_and_its_time():
     assert place["fps"] == pytest.approx(30) and place["frames"] == pytest.approx((times[-1] + 1 / 30 - 0.7) * 30, abs=1)
 
 
-def test_rounded_timestamps_lose_no_frame_of_a_part():
-    info = media.MediaInfo(kind="video", format="webm", codec="vp9", height=8, width=8, frames=9999, fps=30000 / 1001, duration=333.0)
-    for first in range(40):
-        times = np.round(np.arange(first, first + 100) * 1001 / 30000, 3)
-        assert _place(times, np.full(100, 0.033), info)["frames"] == 100
+@pytest.mark.parametrize("rate", [24000 / 1001, 25.0, 30000 / 1001, 60000 / 1001])
+def test_rounded_timestamps_neither_lose_nor_repeat_a_frame_of_a_part(rate):
+    info = media.MediaInfo(kind="video", format="webm", codec="vp9", height=8, width=8, frames=9999, fps=rate, duration=333.0)
+    for first in range(0, 600, 3):
+        times = np.round(np.arange(first, first + 60) / rate, 3)  # as Matroska stores them
+        place = _place(times, np.full(60, round(1 / rate, 3)), info)
+        shown = (Shown(time, 1 / rate, number) for number, time in enumerate(times))
+        sampled = media._resample(shown, place["start"] + SAMPLE_AT / place["fps"], place["fps"])
+        assert list(itertools.islice(sampled, place["frames"])) == list(range(60))
 
 
 def test_a_changed_file_is_an_error(shot, encoded):

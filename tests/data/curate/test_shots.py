@@ -36,7 +36,7 @@ def test_hard_cuts_of_real_films_are_found_to_the_frame(clips):
 
 
 def test_real_single_shots_are_not_cut(clips):
-    # Fast motion, a turn of the camera, and a frozen picture; the skyline's phone changes its lens at frame 18, which is a cut.
+    # Fast motion, a turn of the camera, a frozen picture.
     for file in (
         "clips/carpenter_bee_1280x720.mp4",
         "clips/highway_traffic_20frames_960x540.mp4",
@@ -48,6 +48,11 @@ def test_real_single_shots_are_not_cut(clips):
         "awkward/static_still_coffee.mp4",
     ):
         assert len(examine(clips / file, CurateConfig()).candidates) == 1, file
+
+
+def test_a_change_of_lens_is_a_cut_and_a_jerk_is_none(clips):
+    found = examine(clips / "clips/rooftop_skyline_640x360.mp4", CurateConfig()).candidates
+    assert [each.frames for each in found] == [18, 283]
 
 
 def test_a_flash_does_not_end_a_shot():
