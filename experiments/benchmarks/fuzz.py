@@ -140,17 +140,17 @@ class Worker:
         self.process = context.Process(target=_work, args=(*arguments, theirs), daemon=True)
         self.process.start()
         theirs.close()
-        self.number, self.begun, self.resident = -1, 0.0, []
+        self.number, self.waited, self.resident = -1, 0.0, []
 
     def give(self, number: int) -> None:
-        self.number, self.begun = number, time.monotonic()
+        self.number, self.waited = number, 0.0
         self.ends.send(number)
 
     def failed(self, limit: float) -> str | None:
         """What went wrong with the file it was given, if it ended or takes too long."""
         if not self.process.is_alive():
             return f"crash: the process ended with {self.process.exitcode}"
-        return f"hang: more than {limit:.0f} s" if time.monotonic() - self.begun > limit else None
+        return f"hang: more than {limit:.0f} s" if self.waited > limit else None
 
 
 def run(files: list[Path], count: int, seed: int, workers: int, limit: float) -> tuple[list[Result], list[list[int]]]:
@@ -168,8 +168,11 @@ def run(files: list[Path], count: int, seed: int, workers: int, limit: float) ->
 
         busy = [worker for worker in (start() for _ in range(workers)) if worker]
         while busy:
+            begun = time.monotonic()
             ready = wait([worker.ends for worker in busy], timeout=1.0)
+            passed = min(time.monotonic() - begun, 2.0)  # longer, and the whole machine stood still
             for worker in list(busy):
+                worker.waited += passed
                 result = _receive(worker, files, seed, limit, worker.ends in ready)
                 if result is None:
                     continue
@@ -199,7 +202,7 @@ def _receive(worker: Worker, files: list[Path], seed: int, limit: float, ready: 
     if failure is None:
         return None
     kind, name, _ = mutate(files, worker.number, seed)
-    return Result(worker.number, name, kind, failure.split(":")[0], failure, time.monotonic() - worker.begun, 0)
+    return Result(worker.number, name, kind, failure.split(":")[0], failure, worker.waited, 0)
 
 
 def _end(worker: Worker) -> None:
