@@ -206,3 +206,15 @@ def test_hdr_comes_out_as_bright_as_a_screen_shows_it(clips):
     assert media.probe(clips / name).hdr
     sky = frame[12:18, 60:84]
     assert (sky[..., 2] - sky[..., 0]).mean() > 60  # washed-out grey if PQ were read as sRGB
+
+
+def test_tags_that_are_not_utf8_are_no_obstacle():
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as container:
+        container.metadata["title"] = "ABCDEFGH"
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 48, 40, "yuv420p"
+        for pixels in moving_square(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    assert media.check(buffer.getvalue().replace(b"ABCDEFGH", b"AB\xff\xfeEFGH")).frames == 3

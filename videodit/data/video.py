@@ -28,6 +28,8 @@ _THREADS_FROM_AREA = 256 * 256
 _SEEK_FROM_S = 1.0
 # How far before the wanted time to look for a keyframe where the container has no index that says.
 _SEEK_BACK_S = (0.0, 2.0, 10.0)
+# Tags that are not UTF-8 are no damage. From PyAV 19 on that is how it opens files anyway.
+_ANY_METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 # The deinterlacer looks at the field before and after.
 _DEINTERLACE_FRAMES = 2
 
@@ -170,7 +172,7 @@ def open_video(source: Source, *, strict: bool = False) -> Iterator[Video]:
             file = stack.enter_context(stills.open_source(source))
             # Without a name, so that what is read does not depend on the extension: a record has none.
             nameless = types.SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
-            container = stack.enter_context(av.open(nameless, metadata_errors="replace"))
+            container = stack.enter_context(av.open(nameless, **_ANY_METADATA))
         except (av.error.FFmpegError, ValueError) as error:
             raise MediaError("not a media file, or cut off before its index") from error
         if not container.streams.video:
