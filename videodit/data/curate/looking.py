@@ -16,7 +16,7 @@ from videodit.data.video import Shown
 # Longest side in pixels, at which frames are compared, and at which blur is judged.
 _SMALL, _SHARP = 128, 512
 # Blur is judged so often, and where a shot may begin: the picture changes by so much luma, and by so many times what it did before.
-_SHARP_EVERY_S = 0.5
+_SHARP_EVERY_S = 1.0
 _JUMP, _JUMP_TIMES = 8.0, 2.0
 
 _COLUMNS = {
@@ -54,7 +54,7 @@ class Track:
 class Looker:
     """Takes the frames of one file in order and keeps what there is to know of them in `track` and `cuts`.
 
-    Frames are scaled down once, to a longest side of 128 pixels; only frames with black edges (for bars) and two a second (for blur) are
+    Frames are scaled down once, to a longest side of 128 pixels; only frames with black edges (for bars) and one a second (for blur) are
     looked at larger.
     """
 
