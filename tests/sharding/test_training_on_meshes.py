@@ -42,6 +42,7 @@ def test_losses_agree_on_one_device_and_on_eight(tiny, tiny_latents, tmp_path, v
         train={"steps": 5, "log_every": 1, "save_every": 5, "sample_every": 5},
         packing={"rows": 8},
         vae_training={"batch": 8},
+        optimizer={"learning_rate": 1e-4},  # so low that the loss does not jump, which would make rounding larger from step to step
     )
     (alone,) = train(config, tmp_path, 1, {"alone": {}}).values()
     assert len(alone) == 5 and len(set(alone.tolist())) == 5

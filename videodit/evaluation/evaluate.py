@@ -58,7 +58,8 @@ def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE)
     return {
         "psnr_db": float(np.mean(scores)),
         "psnr_db_videos": float(np.mean(videos)) if videos else None,
-        "clips": len(pairs),
+        "clips": len({window.record for window in windows}),
+        "windows": len(windows),
         "split": dataset.split,
         "compression": pixels / numbers,
         "stride": list(stride),
