@@ -18,6 +18,7 @@ RUNTIME = [
     "orbax-checkpoint>=0.11.30",
     "pillow>=11.0",
     "rich>=13.9",
+    "safetensors>=0.5",
     "sentencepiece>=0.2",
     "tensorboardX>=2.6.2",
     "tensorflow-datasets>=4.9.9",
