@@ -12,7 +12,8 @@ from videodit.data.dataset import ClipDataset, decode_record
 from videodit.data.pipeline import all_windows
 from videodit.evaluation import judge as judging
 from videodit.evaluation.pictures import contact_sheet
-from videodit.evaluation.reconstruction import held_out_windows, psnr_db, reconstruct, reconstruction_picture
+from videodit.evaluation.quality import psnr_db
+from videodit.evaluation.reconstruction import held_out_windows, reconstruct, reconstruction_picture
 from videodit.evaluation.report import write_report
 from videodit.generation.sample import held_out_prompts, load_generator, requests_for
 from videodit.training.config import ExperimentConfig, dataset_path, vae_path

@@ -1,4 +1,4 @@
-"""How well a VAE gives back held-out clips: PSNR, and pictures of source, reconstruction and difference."""
+"""Held-out clips and what a VAE gives back of them, and pictures of source, reconstruction and difference."""
 
 from typing import Any
 
@@ -13,12 +13,6 @@ from videodit.evaluation.pictures import above, enlarge, strip
 from videodit.training.config import ExperimentConfig
 from videodit.training.models import VAEModel
 from videodit.training.restore import TrainedVAE, trained_vae
-
-
-def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two uint8 arrays of one shape, in dB; 100 where they are equal."""
-    error = np.square(a.astype(np.float64) - b.astype(np.float64)).mean()
-    return float(10 * np.log10(255.0**2 / error)) if error else 100.0
 
 
 def held_out_windows(config: ExperimentConfig, directory: epath.PathLike, count: int) -> tuple[ClipDataset, list[Window]]:
