@@ -16,8 +16,8 @@ from videodit.data.sizes import SizePolicy
 from videodit.data.worlds import WorldsConfig
 from videodit.diffusion.process import ProcessConfig
 from videodit.models.dit.model import DiTConfig
+from videodit.models.vae.config import Stage, VAEConfig
 from videodit.models.vae.losses import VAELossConfig
-from videodit.models.vae.model import Stage, VAEConfig
 from videodit.training import config as c
 
 SIZES = ((32, 48), (48, 32), (40, 40), (40, 64), (64, 40))  # (height, width): landscape, portrait, square, and larger ones

@@ -12,7 +12,7 @@ from videodit.data.sizes import SizePolicy
 from videodit.data.worlds import WorldsConfig
 from videodit.diffusion.process import ProcessConfig
 from videodit.models.dit.model import DiTConfig
-from videodit.models.vae.model import Stage, VAEConfig
+from videodit.models.vae.config import Stage, VAEConfig
 from videodit.training import config as c
 
 SIZES = ((16, 24), (24, 16), (16, 16))  # (height, width)

@@ -11,8 +11,8 @@ import pytest
 from videodit.data.packing import concatenate_rows, tokens_of
 from videodit.diffusion.process import ProcessConfig
 from videodit.models.dit.model import DiTConfig, forward_flops
+from videodit.models.vae.config import Stage, VAEConfig
 from videodit.models.vae.losses import VAELossConfig
-from videodit.models.vae.model import Stage, VAEConfig
 from videodit.training.models import DiTModel, VAEModel, to_float_pixels
 
 CHANNELS = 3

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from videodit.core.errors import UserError
+from videodit.models.vae.config import Stage, VAEConfig
 from videodit.models.vae.losses import VAELossConfig
-from videodit.models.vae.model import Stage, VAEConfig
 from videodit.training.models import VAEModel
 from videodit.training.restore import load_vae, trained_vae
 

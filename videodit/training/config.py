@@ -14,8 +14,8 @@ from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
 from videodit.diffusion.process import ProcessConfig
 from videodit.models.dit.model import DiTConfig
+from videodit.models.vae.config import VAEConfig
 from videodit.models.vae.losses import VAELossConfig
-from videodit.models.vae.model import VAEConfig
 from videodit.sharding.mesh import MeshConfig
 
 

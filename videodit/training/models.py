@@ -10,8 +10,9 @@ from videodit.core.segments import PATCH, TEXT, spread
 from videodit.diffusion.process import ProcessConfig, corrupt, draw_noise_levels, flow_loss, to_velocity
 from videodit.models.dit.model import DiT, DiTConfig, forward_flops
 from videodit.models.dit.sharding import AXES as DIT_AXES
+from videodit.models.vae.config import VAEConfig
 from videodit.models.vae.losses import VAELossConfig, vae_loss
-from videodit.models.vae.model import VAE, VAEConfig
+from videodit.models.vae.model import VAE
 from videodit.models.vae.sharding import AXES as VAE_AXES
 
 

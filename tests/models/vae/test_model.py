@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from videodit.core.errors import UserError
-from videodit.models.vae.model import VAE, Stage, VAEConfig, cosine_basis, from_blocks, to_blocks
+from videodit.models.vae.config import Stage, VAEConfig
+from videodit.models.vae.layers import from_blocks, to_blocks
+from videodit.models.vae.model import VAE, cosine_basis
 
 # By the stride they make: (time, height, width).
 CONFIGS = {
