@@ -235,7 +235,7 @@ VERBS = {
         ),
         Verb(
             name="evaluate",
-            summary="measure reconstructions and judge samples",
+            summary="measure a VAE's reconstructions and latents, and judge samples of the transformer on them",
             example="videodit evaluate --workdir=runs/local --json",
             run=_evaluate,
             config="workdir",

@@ -9,10 +9,13 @@ from PIL import Image
 import pytest
 
 from videodit.data import media
+from videodit.data.pipeline import Window
 from videodit.evaluation import figures, report, report_page
+from videodit.evaluation.latent_health import LatentHealth
+from videodit.evaluation.vae import Measured, rows
 
 LAYOUT = {
-    "vae": {"psnr_db"},
+    "vae": {"psnr_db", "ssim", "above_bicubic_db"},
     "judge": {"trained", "untrained", "truth"},
     "seconds": {"install", "prepare", "vae", "encode", "dit", "sample"},
     "train": {"tokens_per_second", "model_flops_per_second", "matmul_flops_per_second"},
@@ -103,6 +106,29 @@ def test_figures_come_from_what_was_measured(workdir):
     assert told["seconds"]["install"] == 60.0 and told["seconds"]["dit"] is None
     assert told["train"]["tokens_per_second"] == 20.0
     assert (told["real_token_share"], told["peak_memory_bytes"]) == (0.9, 300)
+
+
+def test_the_page_shows_the_table_of_the_vae_and_the_health_of_its_latents(workdir):
+    window = Window(record=0, start=0.0, frames=9, height=40, width=64)
+    measures = {"psnr_db": 31.25, "ssim": 0.9, "lpips": None, "flicker": 0.5}
+    of = {"vae": measures, "same_numbers": measures | {"psnr_db": 27.0}, "same_stride": measures | {"psnr_db": 24.0}}
+    health = LatentHealth(2)
+    health.add(np.array([[1.0, 0.0], [2.0, 0.0]]), np.zeros((2, 2)), 640)
+    latents = health.figures() | {"normalised_mean": [0.0, 0.0], "normalised_std": [1.0, 1.0]}
+    found = {"psnr_db": 31.25, "above_bicubic_db": 4.25, "lpips": None, "latents": latents, **rows([Measured(window=window, of=of)])}
+    dump(workdir / "evaluation.json", {"vae": found})
+    page, told = read(workdir)
+    assert told["vae"] == {"psnr_db": 31.25, "ssim": None, "above_bicubic_db": 4.25}
+    for text in ("9x40x64", "31.25", "+4.25", "+7.25", "LPIPS is off", "1 of 2 channels dead (1)"):
+        assert text in page.text
+
+
+def test_a_workdir_of_a_vae_alone_shows_its_own_training(workdir):
+    alone = workdir / "vae"
+    dump(alone / "config.json", {"model": "vae"})
+    page, _ = read(alone)
+    assert "VAE at step 49" in page.text and "DiT" not in page.text
+    assert sum(source.startswith("data:image/png") for source in page.sources) == 1
 
 
 def test_every_key_is_there_before_anything_has_run(tmp_path):

@@ -11,28 +11,32 @@ from videodit.core.files import write_atomically
 from videodit.data.dataset import ClipDataset, decode_record
 from videodit.data.pipeline import all_windows
 from videodit.evaluation import judge as judging
+from videodit.evaluation import vae_table
 from videodit.evaluation.pictures import contact_sheet
-from videodit.evaluation.quality import psnr_db
-from videodit.evaluation.reconstruction import held_out_windows, reconstruct, reconstruction_picture
 from videodit.evaluation.report import write_report
+from videodit.evaluation.vae import evaluate_vae
 from videodit.generation.sample import held_out_prompts, load_generator, requests_for
 from videodit.training.config import ExperimentConfig, dataset_path, vae_path
 from videodit.training.jobs import dit_model
-from videodit.training.restore import TrainedVAE, load_vae
+from videodit.training.restore import load_vae
 
 Pairs = dict[str, list[tuple[str, str]]]
 
 
 def evaluate(config: ExperimentConfig, workdir: epath.PathLike) -> dict[str, Any]:
-    """Measures a workdir, prints tables, writes `evaluation.json`, `evaluation/` (pictures) and the report; returns the figures."""
+    """Measures a workdir, prints tables, writes `evaluation.json`, `evaluation/` (pictures) and the report; returns the figures.
+
+    A VAE's workdir is measured as such; a transformer's is measured with the VAE of its latents, and its samples are judged.
+    """
     workdir = epath.Path(workdir)
-    vae = load_vae(vae_path(config, workdir))
+    vae = load_vae(workdir if config.model == "vae" else vae_path(config, workdir))
     found: dict[str, Any] = {"vae": evaluate_vae(config, workdir, vae)}
+    told = found["vae"]
     print(
-        f"VAE: {found['vae']['psnr_db']:.2f} dB PSNR on {found['vae']['clips']} {'held-out' if found['vae']['split'] == 'held_out' else 'training'} "
-        f"clips at {found['vae']['compression']:.1f} times fewer numbers"
+        f"VAE: {told['psnr_db']:.2f} dB PSNR on {told['clips']} {'held-out' if told['split'] == 'held_out' else 'training'} clips "
+        f"at {told['compression']:.1f} times fewer numbers\n\n{vae_table.to_text(told)}\n"
     )
-    if config.data.source == "worlds":
+    if config.model == "dit" and config.data.source == "worlds":
         pairs = judge_samples(config, workdir)
         found["judge"] = {subject: judging.shares(each) for subject, each in pairs.items()}
         found["confusion"] = {attribute: judging.confusion(each) for attribute, each in pairs["trained"].items() if each}
@@ -40,32 +44,6 @@ def evaluate(config: ExperimentConfig, workdir: epath.PathLike) -> dict[str, Any
     write_atomically(workdir / "evaluation.json", json.dumps(found, indent=2) + "\n")
     write_report(workdir)
     return found
-
-
-def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE) -> dict[str, Any]:
-    """Mean PSNR in dB over held-out clips, and pixels times channels for each number of the latents over the same clips.
-
-    `split` says which clips: a folder that is too small to hold any out is measured on its training clips.
-    """
-    dataset, windows = held_out_windows(config, dataset_path(config, workdir), config.evaluate.reconstructions)
-    pairs = reconstruct(config, dataset, vae, windows)
-    scores = [psnr_db(*pair) for pair in pairs]
-    stride, channels = config.vae.stride, config.vae.latent_channels
-    pixels = sum(source.size for source, _ in pairs)
-    numbers = sum((1 + (s.shape[0] - 1) // stride[0]) * (s.shape[1] // stride[1]) * (s.shape[2] // stride[2]) * channels for s, _ in pairs)
-    videos = [score for score, (source, _) in zip(scores, pairs) if len(source) > 1]
-    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]))[:4]
-    write_atomically(workdir / "evaluation" / "reconstruction.png", reconstruction_picture([pairs[i] for i in order]))
-    return {
-        "psnr_db": float(np.mean(scores)),
-        "psnr_db_videos": float(np.mean(videos)) if videos else None,
-        "clips": len({window.record for window in windows}),
-        "windows": len(windows),
-        "split": dataset.split,
-        "compression": pixels / numbers,
-        "stride": list(stride),
-        "latent_channels": channels,
-    }
 
 
 def judge_samples(config: ExperimentConfig, workdir: epath.Path) -> dict[str, Pairs]:

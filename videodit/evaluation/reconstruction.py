@@ -1,5 +1,6 @@
 """Held-out clips and what a VAE gives back of them, and pictures of source, reconstruction and difference."""
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from etils import epath
@@ -29,18 +30,12 @@ def held_out_windows(config: ExperimentConfig, directory: epath.PathLike, count:
 
 
 def reconstruct(
-    config: ExperimentConfig, dataset: ClipDataset, vae: TrainedVAE, windows: list[Window]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(source, reconstruction) of each window, uint8 `[T, H, W, 3]`."""
-    pairs: list[Any] = [None] * len(windows)
-    shapes: dict[tuple[int, int, int], list[int]] = {}
-    for number, window in enumerate(windows):
-        shapes.setdefault((window.frames, window.height, window.width), []).append(number)
-    for numbers in shapes.values():
-        source = np.stack([read_window(dataset, windows[i], config.latents.policy.fps) for i in numbers])
-        for number, pair in zip(numbers, zip(source, vae.decode(vae.encode(source)))):
-            pairs[number] = pair
-    return pairs
+    config: ExperimentConfig, dataset: ClipDataset, vae: TrainedVAE, windows: Iterable[Window]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(source, reconstruction) of each window in turn, uint8 `[T, H, W, 3]`: one at a time, so memory does not grow with their number."""
+    for window in windows:
+        source = read_window(dataset, window, config.latents.policy.fps)
+        yield source, vae.decode(vae.encode(source[None]))[0]
 
 
 def write_reconstructions(
@@ -51,7 +46,7 @@ def write_reconstructions(
     longest = max(windows, key=lambda window: window.frames)
     chosen = [w for w in windows if (w.frames, w.height, w.width) == (longest.frames, longest.height, longest.width)][:count]
     vae = trained_vae(model, params, {"mean": np.zeros(config.vae.latent_channels), "square": np.ones(config.vae.latent_channels)})
-    write_atomically(to / "reconstruction.png", reconstruction_picture(reconstruct(config, dataset, vae, chosen)))
+    write_atomically(to / "reconstruction.png", reconstruction_picture(list(reconstruct(config, dataset, vae, chosen))))
 
 
 def reconstruction_picture(pairs: list[tuple[np.ndarray, np.ndarray]], frames: int = 5, times: int = 2) -> bytes:

@@ -60,18 +60,19 @@ def write_report(workdir: epath.PathLike) -> epath.Path:
 def collect(workdir: epath.PathLike) -> Run:
     """Reads a workdir's files into a `Run`."""
     workdir = epath.Path(workdir)
-    vae, dit = read_metrics(workdir / "vae"), read_metrics(workdir)
-    evaluation = _json(workdir / "evaluation.json") or {}
+    config, evaluation = _json(workdir / "config.json"), _json(workdir / "evaluation.json") or {}
+    alone = isinstance(config, dict) and config.get("model") == "vae"  # a VAE's own workdir, or that of a whole job
+    vae, dit = read_metrics(workdir if alone else workdir / "vae"), [] if alone else read_metrics(workdir)
     return Run(
         name=workdir.name,
         figures=figures(evaluation, _json(workdir / "stages.json") or {}, vae, dit),
         vae=vae,
         dit=dit,
         samples=_samples(workdir),
-        reconstructions=_newest_reconstructions(workdir / "vae"),
+        reconstructions=_newest_reconstructions(workdir if alone else workdir / "vae"),
         dataset=_dataset(workdir / "dataset"),
         evaluation=evaluation,
-        config=_json(workdir / "config.json"),
+        config=config,
     )
 
 
@@ -80,10 +81,10 @@ def figures(evaluation: dict[str, Any], stages: dict[str, Any], vae: Metrics, di
 
     What `evaluation.json` says comes first; rates are else the median over the DiT's log points, and memory the most of any stage.
     """
-    judge, told = evaluation.get("judge") or {}, evaluation.get("train") or {}
+    judge, told, measured_vae = (evaluation.get(name) or {} for name in ("judge", "train", "vae"))
     measured = [evaluation, *vae, *dit]
     return {
-        "vae": {"psnr_db": _number((evaluation.get("vae") or {}).get("psnr_db"))},
+        "vae": {name: _number(measured_vae.get(name)) for name in ("psnr_db", "ssim", "above_bicubic_db")},
         "judge": {
             subject: {score: _number((judge.get(subject) or {}).get(score)) for score in SCORES} for subject in SUBJECTS
         },

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from videodit.data import media
-from videodit.evaluation import figures
+from videodit.evaluation import figures, vae_table
 from videodit.evaluation.report_style import STYLE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def page(run: "Run") -> str:
         ("", _tiles(run)),
         ("Samples as they improved", _samples(run)),
         ("The judge", _judge(run)),
-        ("VAE reconstructions", _reconstructions(run)),
+        ("The VAE", _reconstructions(run) + _vae(run)),
         ("Training", _training(run)),
         ("What it was trained on", _dataset(run)),
         ("Time", _time(run)),
@@ -57,6 +57,7 @@ def _tiles(run: "Run") -> str:
     seconds = [each for each in told["seconds"].values() if each is not None]
     tiles = [
         ("VAE, held-out PSNR", told["vae"]["psnr_db"], lambda each: f"{each:.1f} dB"),
+        ("VAE above bicubic scaling", told["vae"]["above_bicubic_db"], lambda each: f"{each:+.1f} dB"),
         *((f"{score} right", trained[score], lambda each: f"{each:.0%}") for score in trained),
         ("whole job", sum(seconds) if seconds else None, _duration),
         ("real tokens a second", rates["tokens_per_second"], figures.short),
@@ -171,6 +172,20 @@ def _reconstructions(run: "Run") -> str:
     step, picture = run.reconstructions
     shown = f'<img class="whole" alt="true frames beside reconstructed ones" src="{_uri("image/png", picture)}">'
     return f'<p>Held-out clips and what the VAE makes of them, step {step:,}.</p><div class="wide">{shown}</div>'
+
+
+def _vae(run: "Run") -> str:
+    """The measures of held-out clips beside those of bicubic scaling, and the health of the latents."""
+    found = run.evaluation.get("vae") or {}
+    if "latents" not in found:
+        return ""
+    head, *body = vae_table.cells(found)
+    numbers = lambda cells: "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
+    rows = "".join(f"<tr><th>{escape(name)}</th>{numbers(cells)}</tr>" for name, *cells in body)
+    table = f"<table><tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>{rows}</table>"
+    notes = "".join(f"<li>{escape(note)}</li>" for note in vae_table.notes(found))
+    health = escape("\n".join(vae_table.health(found["latents"])))
+    return f'<h3>Held-out clips</h3><div class="wide">{table}</div><ul>{notes}</ul><h3>Latents</h3><pre>{health}</pre>'
 
 
 def _training(run: "Run") -> str:
