@@ -11,6 +11,7 @@ import ml_collections
 
 from videodit.core.config import to_dict
 from videodit.data.order import PackingConfig
+from videodit.data.pipeline import VAEStage
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
 from videodit.data.worlds import WorldsConfig
@@ -41,7 +42,8 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         data=DataConfig(worlds=worlds, held_out_count=256, shards=16),
         vae=VAEConfig(latent_channels=24, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
         vae_training=c.VAETrainingConfig(
-            policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3, loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7)
+            stages=(VAEStage(policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3),),
+            loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7),
         ),
         latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=128)),
         dit=DiTConfig(width=192, depth=4, heads=3, unroll=4),

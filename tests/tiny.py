@@ -7,6 +7,7 @@ import ml_collections
 
 from videodit.core.config import to_dict
 from videodit.data.order import PackingConfig
+from videodit.data.pipeline import VAEStage
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
 from videodit.data.worlds import WorldsConfig
@@ -26,7 +27,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         model=variant,
         data=DataConfig(worlds=WorldsConfig(seed=3, count=24, sizes=SIZES, frames=(1, 5, 9), camera_odds=0.0), held_out_count=6, shards=3),
         vae=VAEConfig(latent_channels=6, fold=(2, 4, 4), decoder_blocks=0, stages=(Stage(width=8, stride=(2, 2, 2)),)),
-        vae_training=c.VAETrainingConfig(policy=SizePolicy(max_frames=5, grid=grid), batch=4, max_buckets=2),
+        vae_training=c.VAETrainingConfig(stages=(VAEStage(policy=SizePolicy(max_frames=5, grid=grid), batch=4, max_buckets=2),)),
         latents=c.LatentsConfig(policy=SizePolicy(max_frames=9, grid=grid), batch=4, shard=4, vocabulary=256),
         dit=DiTConfig(width=16, depth=2, heads=2),
         packing=PackingConfig(length=48, rows=4, bins=8, max_text_tokens=12),

@@ -29,7 +29,7 @@ from PIL import Image
 
 from videodit.data import media
 from videodit.data.dataset import ClipDataset
-from videodit.data.pipeline import VAEBatches, vae_batches
+from videodit.data.pipeline import VAEBatches, VAEStage, vae_batches
 from videodit.data.sizes import SizePolicy
 
 FINE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
@@ -75,17 +75,18 @@ def bare_window(record: dict, start: float, frames: int, fps: float, size: tuple
 def decoding(dataset: WithoutHDR, frames: int, batches: int, threads: int, repeats: int) -> dict:
     """Frames a second, of the clock and of processor time, that come out of the pipeline and of the bare loop."""
     policy = SizePolicy(fps=8.0, max_tokens=4096, max_frames=frames, grid=(4, 8, 8))
-    source = VAEBatches(dataset, policy, 4, 8, seed=0)
+    stage = VAEStage(policy=policy, batch=4, max_buckets=8, images=0.0)
+    source = VAEBatches(dataset, stage, seed=0)
     # The clock starts when the pipeline has given its first batches: as much is half read then as when the last one comes.
     early = 2 * threads
-    chosen = [[source.windows[i] for i in source.schedule.batch(n).tolist()] for n in range(early, early + batches)]
+    chosen = [[source.windows[i] for i in source.chosen(n).tolist()] for n in range(early, early + batches)]
 
     def bare(window) -> int:
         found = bare_window(dataset[window.record], window.start, window.frames, policy.fps, (window.height, window.width))
         return len(found)
 
     def pipeline_seconds() -> tuple[float, float, int]:
-        iterator = vae_batches(VAEBatches(dataset, policy, 4, 8, seed=0), threads)
+        iterator = vae_batches(VAEBatches(dataset, stage, seed=0), threads)
         for _ in range(early):
             next(iterator)
         begun, worked = time.perf_counter(), time.process_time()

@@ -11,7 +11,7 @@ from videodit.data.bad_records import BadRecords
 from videodit.data.curriculum import MixtureConfig
 from videodit.data.dataset import ClipDataset
 from videodit.data.order import PackingConfig
-from videodit.data.pipeline import VAEBatches, all_windows, packed_batches, read_window, vae_batches
+from videodit.data.pipeline import StagedBatches, VAEBatches, VAEStage, all_images, all_windows, packed_batches, read_window, vae_batches
 from videodit.data.sizes import SizePolicy, tokens
 
 CAPTIONS = {"original": "short", "descriptive": "a long one"}
@@ -188,8 +188,12 @@ def dataset(tiny_dataset):
 POLICY = SizePolicy(max_frames=5, grid=(4, 8, 8))
 
 
-def source(dataset, seed=0, buckets=2):
-    return VAEBatches(dataset, POLICY, batch_size=4, max_buckets=buckets, seed=seed)
+def stage(**fields):
+    return VAEStage(**{"policy": POLICY, "batch": 4, "max_buckets": 2, "images": 0.25} | fields)
+
+
+def source(dataset, seed=0, **fields):
+    return VAEBatches(dataset, stage(**fields), seed)
 
 
 def test_windows_cover_every_clip(dataset):
@@ -213,14 +217,15 @@ def test_a_window_that_is_too_short_holds_its_last_frame(dataset):
 
 @pytest.mark.parametrize("most", [1, 2, 4])
 def test_vae_batches_hold_windows_of_one_bucket_and_all_of_them_in_time(dataset, most):
-    batch_of = source(dataset, buckets=most)
+    batch_of = source(dataset, max_buckets=most)
     shapes, seen = collections.Counter(), set()
     for n in range(60):
         pixels = batch_of(n)["pixels"]
         assert pixels.dtype == np.uint8 and len(pixels) % 4 == 0
         shapes[pixels.shape] += 1
         seen |= set(batch_of(n)["clip"].tolist())
-    assert {shape[1:4] for shape in shapes} == set(batch_of.buckets) and len(shapes) == most  # so many are compiled
+    assert {shape[1:4] for shape in shapes} == set(batch_of.buckets)  # so many are compiled
+    assert sum(shape[1] > 1 for shape in shapes) <= most and sum(shape[1] == 1 for shape in shapes) <= most
     assert seen == set(range(len(batch_of.windows)))
     budget = max(tokens((t, h, w), POLICY.grid) * n for n, t, h, w, _ in shapes)
     assert all(budget / 2 < tokens((t, h, w), POLICY.grid) * n <= budget for n, t, h, w, _ in shapes)
@@ -230,7 +235,7 @@ def test_vae_batches_hold_windows_of_one_bucket_and_all_of_them_in_time(dataset,
 def test_processes_read_their_clips_of_the_same_vae_batches(dataset, count):
     whole = source(dataset)
     parts = [
-        VAEBatches(dataset, POLICY, 4, 2, 0, mine=lambda rows, i=i: range(rows * i // count, rows * (i + 1) // count)) for i in range(count)
+        VAEBatches(dataset, stage(), 0, mine=lambda rows, i=i: range(rows * i // count, rows * (i + 1) // count)) for i in range(count)
     ]
     for n in range(6):
         found = [part(n) for part in parts]
@@ -250,7 +255,7 @@ def test_a_window_that_cannot_be_read_gives_way_to_the_next_of_its_bucket(datase
 
     monkeypatch.setattr("videodit.data.pipeline.read_window", read)
     bad = BadRecords(share=1.0)
-    found, wanted = VAEBatches(dataset, POLICY, 4, 2, 0, bad=bad)(0), plain(0)
+    found, wanted = VAEBatches(dataset, stage(), 0, bad=bad)(0), plain(0)
     assert broken not in found["clip"] and (found["clip"] == wanted["clip"]).sum() >= len(wanted["clip"]) - (wanted["clip"] == broken).sum()
     assert bad.last.startswith(dataset.keys[record])
 
@@ -280,7 +285,63 @@ def test_cached_windows_are_decoded_once_and_change_nothing(dataset, monkeypatch
     largest = max(each["pixels"][0].nbytes for each in wanted)
     for room, most in ((10**9, 1), (3 * largest, max(decoded.values()))):
         decoded.clear()
-        cached = VAEBatches(dataset, POLICY, batch_size=4, max_buckets=2, seed=0, cache_bytes=room)
+        cached = VAEBatches(dataset, stage(), 0, cache_bytes=room)
         assert_same([cached(n) for n in range(30)], wanted)
         assert max(decoded.values()) <= most
     assert 3 <= sum(count == 1 for count in decoded.values()) < len(decoded)  # what fitted was kept
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.6, 1.0])
+def test_so_many_of_the_batches_are_images_and_stills_are_in_no_others(dataset, share):
+    batch_of, stills = source(dataset, images=share), set(np.flatnonzero(dataset.sizes[:, 0] == 1).tolist())
+    images, records = [], set()
+    for n in range(40):
+        batch = batch_of(n)
+        images.append(batch["pixels"].shape[1] == 1)
+        found = {batch_of.windows[i].record for i in batch["clip"]}
+        assert images[-1] or not found & stills
+        records |= found if images[-1] else set()
+    assert sum(images) == round(40 * share) and all(abs(sum(images[: n + 1]) - share * (n + 1)) < 1 for n in range(40))
+    assert share < 0.6 or records == set(range(len(dataset)))  # videos give frames of theirs
+
+
+def test_where_nothing_moves_all_batches_are_images(dataset, monkeypatch):
+    monkeypatch.setattr(dataset, "sizes", np.minimum(dataset.sizes, [1, 99, 99]))
+    assert {source(dataset, images=0.0)(n)["pixels"].shape[1] for n in range(4)} == {1}
+
+
+def test_an_image_is_a_frame_of_its_video(dataset):
+    windows = all_windows(dataset, POLICY)
+    for image, window in zip(all_images(dataset, POLICY), windows, strict=True):
+        assert (image.record, image.frames) == (window.record, 1)
+        if image.height == window.height:
+            middle = read_window(dataset, window, POLICY.fps)[window.frames // 2]
+            np.testing.assert_array_equal(read_window(dataset, image, POLICY.fps)[0], middle)
+
+
+def staged(dataset, steps=(0, 3, 4)):
+    stages = [stage(step=step, batch=2 + number, images=0.5 * number) for number, step in enumerate(steps)]
+    return StagedBatches(stages, [VAEBatches(dataset, each, number, cache_bytes=10**8) for number, each in enumerate(stages)])
+
+
+def test_each_stage_begins_at_its_step(dataset):
+    parts = [VAEBatches(dataset, stage(batch=2 + number, images=0.5 * number), number) for number in range(3)]
+    assert_same([staged(dataset)(n) for n in range(7)], [parts[0](n) for n in range(3)] + [parts[1](0)] + [parts[2](n) for n in range(3)])
+
+
+@pytest.mark.parametrize("point", [1, 2, 3, 4, 5])
+def test_staged_batches_go_on_across_a_border(dataset, point):
+    iterator = vae_batches(staged(dataset), threads=2)
+    wanted = take(iterator, 8)
+    iterator = vae_batches(staged(dataset), threads=2)
+    take(iterator, point)
+    state = json.dumps(iterator.get_state())
+    again = vae_batches(staged(dataset), threads=2)
+    again.set_state(json.loads(state))
+    assert_same(take(again, 8 - point), wanted[point:])
+
+
+@pytest.mark.parametrize("wrong", [{"step": -1}, {"batch": 0}, {"images": 1.5}])
+def test_a_stage_that_cannot_be_is_named(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} .*{next(iter(wrong.values()))}"):
+        VAEStage(**wrong)

@@ -41,7 +41,7 @@ def test_losses_agree_on_one_device_and_on_eight(tiny, tiny_latents, tmp_path, v
         latents={"path": str(tiny_latents / "latents")},
         train={"steps": 5, "log_every": 1, "save_every": 5, "sample_every": 5},
         packing={"rows": 8},
-        vae_training={"batch": 8},
+        vae_training={"stages": [{"policy": {"max_frames": 5}, "batch": 8, "max_buckets": 2}]},
         optimizer={"learning_rate": 1e-4},  # so low that the loss does not jump, which would make rounding larger from step to step
     )
     (alone,) = train(config, tmp_path, 1, {"alone": {}}).values()

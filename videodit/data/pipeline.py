@@ -3,9 +3,11 @@
 Both orders are pure functions of the seed; an iterator's `get_state` says where it is, and `set_state` goes on from there.
 """
 
+import bisect
 from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 import dataclasses
+import math
 
 import grain
 import numpy as np
@@ -58,12 +60,48 @@ def read_window(dataset: ClipDataset, window: Window, fps: float, frames: int | 
     return pixels if missing <= 0 else np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
 
 
-class VAEBatches:
-    """Batch n of the VAE's training: `pixels` uint8 `[clips, frames, height, width, 3]`, all of one bucket.
+def all_images(dataset: ClipDataset, policy: SizePolicy) -> list[Window]:
+    """Every still of a data set, and the middle frame of every other window under a size policy, at the sizes that one frame may have."""
+    alone = dataclasses.replace(policy, max_frames=1)
+    found = []
+    for window in all_windows(dataset, policy):
+        (_, height, width), fps = dataset.sizes[window.record].tolist(), float(dataset.fps[window.record])
+        size, middle = fit(1, height, width, fps, alone), (window.frames // 2) / policy.fps
+        found.append(Window(record=window.record, start=window.start + middle, frames=1, height=size.height, width=size.width))
+    return found
 
-    Clips are cut into windows of at most `policy.max_frames` frames. Each goes to the nearest of at most `max_buckets` buckets of (frames,
-    height, width), which are sizes of the data set's own windows; a window that is shorter holds its last frame. A batch has
-    `batch_size` clips of the largest bucket, or as many times more of a smaller one as have no more tokens in all.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VAEStage:
+    """What the VAE is trained on from one step on, until the next stage.
+
+    Attributes:
+      step: steps of training before it.
+      policy: how long and how large a window is.
+      batch: windows of a batch of the largest bucket; as many times more of a smaller one as have no more tokens in all.
+      max_buckets: sizes (frames, height, width) of videos that are compiled at most, and as many of images.
+      images: share of batches that are single frames, stills and frames of videos, from 0 to 1. Stills are in no other batches. Where
+        nothing in the data set moves, all batches are.
+    """
+
+    step: int = 0
+    policy: SizePolicy = dataclasses.field(default_factory=lambda: SizePolicy(max_frames=9))
+    batch: int = 16
+    max_buckets: int = 4
+    images: float = 0.2
+
+    def __post_init__(self):
+        if self.step < 0 or self.batch < 1:
+            raise ValueError(f"step {self.step} and batch {self.batch}: expected 0 or more and 1 or more")
+        if not 0 <= self.images <= 1:
+            raise ValueError(f"images is {self.images}, expected a share from 0 to 1")
+
+
+class VAEBatches:
+    """Batch n of one stage: `pixels` uint8 `[clips, frames, height, width, 3]`, all of one bucket.
+
+    Each window goes to the nearest of the buckets, which are sizes of the data set's own windows; one that is shorter holds its last
+    frame. Batches of images lie evenly among those of videos: n batches hold `floor(n * images)` of them.
 
     Decoded windows are kept, up to `cache_bytes`: a small data set, which is read many times, is decoded once. Nothing is evicted, since
     an epoch comes to each window once. A window that cannot be read gives way to the next of its bucket that can. `mine` says which of a
@@ -73,30 +111,52 @@ class VAEBatches:
     def __init__(
         self,
         dataset: ClipDataset,
-        policy: SizePolicy,
-        batch_size: int,
-        max_buckets: int,
+        stage: VAEStage,
         seed: int,
         *,
         cache_bytes: int = 0,
         bad: BadRecords | None = None,
         mine: Callable[[int], Sequence[int]] = range,
     ):
-        self.dataset, self.policy, self.mine, self.bad = dataset, policy, mine, bad or BadRecords()
-        found = all_windows(dataset, policy)
-        self.buckets = choose_buckets([each.size for each in found], max_buckets)
-        self.windows, members = [], [[] for _ in self.buckets]
-        for number, (each, bucket) in enumerate(zip(found, nearest_buckets([each.size for each in found], self.buckets))):
-            members[bucket].append(number)
-            self.windows.append(dataclasses.replace(each, height=self.buckets[bucket][1], width=self.buckets[bucket][2]))
-        self._bucket_of = {number: bucket for bucket, numbers in enumerate(members) for number in numbers}
-        self._members = members
-        self.schedule = BucketSchedule(members, batch_sizes(self.buckets, batch_size, lambda size: tokens(size, policy.grid)), seed)
+        self.dataset, self.stage, self.mine, self.bad = dataset, stage, mine, bad or BadRecords()
+        videos = [window for window in all_windows(dataset, stage.policy) if window.frames > 1] if stage.images < 1 else []
+        self._share = stage.images if videos else 1.0
+        self.buckets: list[tuple[int, int, int]] = []
+        self.windows: list[Window] = []
+        self._members: list[list[int]] = []
+        self._add(videos)
+        of_videos = len(self.buckets)
+        self._add(all_images(dataset, stage.policy) if self._share > 0 else [])
+        self._bucket_of = {number: bucket for bucket, numbers in enumerate(self._members) for number in numbers}
+        sizes = batch_sizes(self.buckets, stage.batch, lambda size: tokens(size, stage.policy.grid))
+        schedule = lambda part: BucketSchedule(self._members[part], sizes[part], seed)
+        self._videos = schedule(slice(of_videos)) if self._share < 1 else None
+        self._images = schedule(slice(of_videos, None)) if self._share > 0 else None
         self._cache: dict[int, np.ndarray] = {}
         self._cache_left = cache_bytes
 
+    def _add(self, found: list[Window]) -> None:
+        """Adds windows, with buckets of their own."""
+        if not found:
+            return
+        sizes = [window.size for window in found]
+        buckets = choose_buckets(sizes, self.stage.max_buckets)
+        members: list[list[int]] = [[] for _ in buckets]
+        for window, bucket in zip(found, nearest_buckets(sizes, buckets)):
+            members[bucket].append(len(self.windows))
+            self.windows.append(dataclasses.replace(window, height=buckets[bucket][1], width=buckets[bucket][2]))
+        self.buckets += buckets
+        self._members += members
+
+    def chosen(self, n: int) -> np.ndarray:
+        """`int64 [clips]`: which of `windows` make up batch n."""
+        images = math.floor(n * self._share + 1e-9)  # in the batches before
+        if math.floor((n + 1) * self._share + 1e-9) > images:
+            return self._images.batch(images)
+        return self._videos.batch(n - images)
+
     def __call__(self, n: int) -> dict[str, np.ndarray]:
-        chosen = self.schedule.batch(int(n))
+        chosen = self.chosen(int(n))
         mine = list(self.mine(len(chosen)))
         read = [self._read_near(int(chosen[row])) for row in mine]
         return {
@@ -124,14 +184,31 @@ class VAEBatches:
         pixels = self._cache.get(number)
         if pixels is None:
             frames = self.buckets[self._bucket_of[number]][0]
-            pixels = read_window(self.dataset, self.windows[number], self.policy.fps, frames)
+            pixels = read_window(self.dataset, self.windows[number], self.stage.policy.fps, frames)
             if pixels.nbytes <= self._cache_left:  # threads may overdraw by a window each
                 self._cache_left -= pixels.nbytes
                 self._cache[number] = pixels
         return pixels
 
+    def forget(self) -> None:
+        """Gives up the decoded windows."""
+        self._cache.clear()
 
-def vae_batches(source: VAEBatches, threads: int) -> grain.DatasetIterator:
+
+class StagedBatches:
+    """Batch n of the VAE's training, the n-th of all its stages: `sources` are those of `stages`, which are in order of their steps."""
+
+    def __init__(self, stages: Sequence[VAEStage], sources: Sequence[VAEBatches]):
+        self._firsts, self._sources = [stage.step for stage in stages], sources
+
+    def __call__(self, n: int) -> dict[str, np.ndarray]:
+        number = bisect.bisect_right(self._firsts, int(n)) - 1
+        for source in self._sources[:number]:
+            source.forget()
+        return self._sources[number](int(n) - self._firsts[number])
+
+
+def vae_batches(source: Callable[[int], dict[str, np.ndarray]], threads: int) -> grain.DatasetIterator:
     """An endless iterator over batches 0, 1, 2, ... of `source`; `threads` of them are read ahead."""
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(grain.MapDataset.range(_ENDLESS).map(source).to_iter_dataset(options))

@@ -10,6 +10,7 @@ from videodit.core.config import read
 from videodit.core.errors import UserError
 from videodit.data.curriculum import MixtureConfig
 from videodit.data.order import PackingConfig
+from videodit.data.pipeline import VAEStage
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
 from videodit.diffusion.process import ProcessConfig
@@ -21,16 +22,19 @@ from videodit.sharding.mesh import MeshConfig
 
 @dataclass(frozen=True, kw_only=True)
 class VAETrainingConfig:
-    """What the VAE is trained on: windows of `policy.max_frames` frames in batches of `batch` clips, of at most `max_buckets` sizes.
+    """What the VAE is trained on: the batches of `stages`, the first from step 0 on and the last to `train.steps`, and its `loss`.
 
     `cache_mb`: decoded windows are kept in memory up to so many megabytes (10^6 bytes), so that a small data set is decoded once.
     """
 
-    policy: SizePolicy = field(default_factory=lambda: SizePolicy(max_frames=9))
-    batch: int = 16
-    max_buckets: int = 4
+    stages: tuple[VAEStage, ...] = (VAEStage(),)
     cache_mb: int = 256
     loss: VAELossConfig = field(default_factory=VAELossConfig)
+
+    def __post_init__(self):
+        steps = [stage.step for stage in self.stages]
+        if not steps or steps[0] != 0 or steps != sorted(set(steps)):
+            raise UserError(f"config vae_training.stages begin at steps {steps}, expected 0 and then more from stage to stage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +154,27 @@ def read_experiment(config: Mapping[str, Any]) -> ExperimentConfig:
         raise UserError(
             f"config latents.policy.grid is {experiment.latents.policy.grid}, expected the VAE's stride times the patch, {grid}"
         )
-    if experiment.vae_training.policy.grid != experiment.vae.stride:
-        raise UserError(
-            f"config vae_training.policy.grid is {experiment.vae_training.policy.grid}, expected the VAE's stride, {experiment.vae.stride}"
-        )
+    stride = experiment.vae.stride
+    for number, stage in enumerate(experiment.vae_training.stages):
+        if stage.policy.grid != stride:
+            raise UserError(f"config vae_training.stages[{number}].policy.grid is {stage.policy.grid}, expected the VAE's stride, {stride}")
+    if experiment.model == "vae":
+        _check_steps(experiment.vae_training, experiment.train.steps)
     return experiment
+
+
+def _check_steps(settings: VAETrainingConfig, steps: int) -> None:
+    adversarial = settings.loss.adversarial
+    if adversarial.weight > 0 and adversarial.start >= steps:
+        raise UserError(
+            f"config vae_training.loss.adversarial.start is {adversarial.start}, expected a step before the last, train.steps={steps}, "
+            "or no discriminator: weight=0"
+        )
+    if settings.stages[-1].step >= steps:
+        raise UserError(
+            f"config vae_training.stages[{len(settings.stages) - 1}].step is {settings.stages[-1].step}, expected a step before the last, "
+            f"train.steps={steps}"
+        )
 
 
 def dataset_path(config: ExperimentConfig, workdir: epath.PathLike) -> epath.Path:

@@ -11,11 +11,10 @@ from videodit.core.config import nearest, to_dict
 from videodit.core.errors import UserError
 from videodit.core.files import write_atomically
 from videodit.data import media, size_table
-from videodit.data.buckets import choose_buckets
 from videodit.data.curriculum import MAIN, MixtureConfig
 from videodit.data.dataset import ClipDataset, decode_record
 from videodit.data.order import RowOrder, Sizes
-from videodit.data.pipeline import Window, all_windows
+from videodit.data.pipeline import VAEBatches, Window, all_windows
 from videodit.data.sizes import tokens
 from videodit.evaluation import pictures
 from videodit.training import encode
@@ -35,8 +34,8 @@ def inspect_sizes(config: ExperimentConfig, dataset: ClipDataset, output: epath.
         raise UserError(f"{os.fspath(dataset.directory)!r} holds no clip in its split {dataset.split!r}: nothing to draw")
     if output is not None:
         write_atomically(output, size_table.picture(rows))
-    training, encoding = all_windows(dataset, config.vae_training.policy), all_windows(dataset, config.latents.policy)
-    buckets = choose_buckets([each.size for each in training], config.vae_training.max_buckets)
+    encoding = all_windows(dataset, config.latents.policy)
+    shapes = [VAEBatches(dataset, stage, config.train.seed).buckets for stage in config.vae_training.stages]
     return {
         "kind": "sizes",
         "path": os.fspath(dataset.directory),
@@ -44,7 +43,7 @@ def inspect_sizes(config: ExperimentConfig, dataset: ClipDataset, output: epath.
         "sizes": size_table.to_json(rows),
         "windows": len(encoding),
         "real_token_share": _fullness(config, encoding),
-        "vae_training_shapes": [list(bucket) for bucket in buckets],
+        "vae_training_shapes": [list(bucket) for bucket in dict.fromkeys(sum(shapes, []))],
         "encode_shapes": len(encode.groups(encode.in_few_sizes(encoding, config.latents), config.vae.stride[0])),
         "picture_kept": min(row.picture_kept for row in rows),
         "curriculum": to_dict(config.mixture)["curriculum"],

@@ -8,7 +8,7 @@ from etils import epath
 import grain
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from videodit.core.errors import UserError
@@ -16,10 +16,12 @@ from videodit.data.bad_records import BadRecords
 from videodit.data.curriculum import MAIN
 from videodit.data.dataset import ClipDataset
 from videodit.data.latents import TOKENIZER, LatentDataset
-from videodit.data.pipeline import VAEBatches, packed_batches, vae_batches
+from videodit.data.pipeline import StagedBatches, VAEBatches, packed_batches, vae_batches
 from videodit.models.text.tokenizer import Tokenizer
+from videodit.models.vae.losses import PerceptualConfig
 from videodit.sharding.mesh import make_mesh
 from videodit.sharding.rules import batch_shardings, global_batch, process_rows
+from videodit.training.adversarial import AdversarialVAE
 from videodit.training.config import ExperimentConfig, dataset_path, latents_path
 from videodit.training.models import DiTModel, VAEModel
 
@@ -28,8 +30,8 @@ from videodit.training.models import DiTModel, VAEModel
 class Job:
     """A training job. `work` gives what a host batch asks for: `tokens` (or clips), `slots` and `flops` of the step.
 
-    `pictures(state, directory)` writes what the model makes now. `device_features`: what of a batch the step reads. `bad`: records that
-    could not be read.
+    `pictures(state, directory)` writes what the model makes now. `device_features`: what of a batch the step reads; `constants`: arrays on
+    the devices that it reads with every batch. `bad`: records that could not be read. `notes`: lines for the log.
     """
 
     model: Any
@@ -39,19 +41,21 @@ class Job:
     device_features: tuple[str, ...]
     pictures: Callable[[Any, epath.Path], None]
     bad: BadRecords = field(default_factory=BadRecords)
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def worth(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The work of the whole step, as far as the rows that this process holds tell."""
         share = len(batch["row"]) / int(batch["rows"]) if "row" in batch else 1.0
         return {name: value / share for name, value in self.work(batch).items()}
 
-    def to_device(self, batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-        """What the step reads of a host batch, laid out on the mesh. `row` and `rows` say which rows of how many the batch holds; all
-        where it lacks them."""
+    def to_device(self, batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, Any]:
+        """What the step reads of a host batch, laid out on the mesh, and the constants. `row` and `rows` say which rows of how many the
+        batch holds; all where it lacks them."""
         wanted = {name: batch[name] for name in self.device_features}
         if "row" not in batch:
-            return jax.device_put(wanted, batch_shardings(wanted, mesh))
-        return global_batch(wanted, batch["row"].tolist(), int(batch["rows"]), mesh)
+            return jax.device_put(wanted, batch_shardings(wanted, mesh)) | self.constants
+        return global_batch(wanted, batch["row"].tolist(), int(batch["rows"]), mesh) | self.constants
 
 
 def make_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
@@ -60,8 +64,9 @@ def make_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
 
 
 def vae_model(config: ExperimentConfig) -> VAEModel:
-    """The VAE of a config."""
-    return VAEModel(config=config.vae, loss_config=config.vae_training.loss)
+    """The VAE of a config, with a discriminator where its loss asks for one."""
+    loss = config.vae_training.loss
+    return (AdversarialVAE if loss.adversarial.weight > 0 else VAEModel)(config=config.vae, loss_config=loss)
 
 
 def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
@@ -69,16 +74,11 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
 
     settings, model, directory = config.vae_training, vae_model(config), dataset_path(config, workdir)
     bad, mesh = BadRecords(config.train.bad_share), make_mesh(config.mesh)
-    source = VAEBatches(
-        ClipDataset(directory),
-        settings.policy,
-        settings.batch,
-        settings.max_buckets,
-        config.train.seed,
-        cache_bytes=settings.cache_mb * 10**6,
-        bad=bad,
-        mine=lambda rows: process_rows(rows, mesh),
-    )
+    dataset, options = ClipDataset(directory), {"bad": bad, "mine": lambda rows: process_rows(rows, mesh)}
+    sources = [
+        VAEBatches(dataset, stage, config.train.seed + number, cache_bytes=settings.cache_mb * 10**6, **options)
+        for number, stage in enumerate(settings.stages)
+    ]
     params = jax.eval_shape(model.init, jax.random.key(0))
     flops: dict[tuple[int, ...], float] = {}
 
@@ -91,13 +91,26 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
 
     return Job(
         model=model,
-        batches=vae_batches(source, config.train.threads),
+        batches=vae_batches(StagedBatches(settings.stages, sources), config.train.threads),
         unit="clips",
         work=work,
         device_features=("pixels",),
         pictures=lambda state, to: write_reconstructions(config, directory, model, state["ema"], to),
         bad=bad,
+        **_perceptual(settings.loss.perceptual, mesh),
     )
+
+
+def _perceptual(config: PerceptualConfig, mesh: Mesh) -> dict[str, Any]:
+    """What LPIPS adds to a job: its weights, whole on every device, and a line that says whether it is on."""
+    weights = config.load()
+    if weights is None:
+        why = "its weight is 0" if config.network else "vae_training.loss.perceptual.network and heads name no weights"
+        return {"notes": (f"LPIPS is off: {why}",)}
+    return {
+        "constants": {"perceptual": jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))},
+        "notes": (f"LPIPS is on, by {config.network}",),
+    }
 
 
 def dit_model(config: ExperimentConfig, latent_channels: int, vocabulary: int) -> DiTModel:

@@ -49,6 +49,8 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
     begun = int(state["step"])
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
     log.line(f"{config.model}: {parameters:,} parameters, mesh {dict(mesh.shape)}, step {begun} of {settings.steps}")
+    for line in job.notes:
+        log.line(f"{config.model}: {line}")
     if begun >= settings.steps:
         checkpoints.close()
         return
@@ -116,9 +118,12 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
 
 def _check_finite(told: dict, step: int) -> None:
     # The gradient too: where the loss is still a number and its gradient is not, the weights that follow are none.
-    for name, what in (("loss", "loss"), ("grad_norm", "gradient's norm")):
-        value = float(told[name])
-        if not math.isfinite(value):
+    for name, what in (
+        ("loss", "loss"),
+        ("grad_norm", "gradient's norm"),
+        ("discriminator_grad_norm", "discriminator's gradient's norm"),
+    ):
+        if name in told and not math.isfinite(value := float(told[name])):
             raise NotFinite(
                 f"the {what} is {value} at step {step}; the newest checkpoint is from before it. "
                 "Lower optimizer.learning_rate, or look at the data of that step"

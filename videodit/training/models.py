@@ -11,7 +11,7 @@ from videodit.diffusion.process import ProcessConfig, corrupt, draw_noise_levels
 from videodit.models.dit.model import DiT, DiTConfig, forward_flops
 from videodit.models.dit.sharding import AXES as DIT_AXES
 from videodit.models.vae.config import VAEConfig
-from videodit.models.vae.losses import VAELossConfig, vae_loss
+from videodit.models.vae.losses import VAELossConfig, kl_of_channels, vae_loss
 from videodit.models.vae.model import VAE
 from videodit.models.vae.sharding import AXES as VAE_AXES
 
@@ -21,9 +21,15 @@ def to_float_pixels(pixels: jax.Array) -> jax.Array:
     return pixels.astype(jnp.float32) / 127.5 - 1.0
 
 
+def latent_statistics(mean, log_variance) -> dict[str, jax.Array]:
+    """The mean and mean square of each latent channel's mean, and its KL divergence in nats: `[C]` each."""
+    axes = tuple(range(mean.ndim - 1))
+    return {"mean": mean.mean(axes), "square": jnp.square(mean).mean(axes), "kl": kl_of_channels(mean, log_variance)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class VAEModel:
-    """The VAE. Its statistics are the mean and mean square of each latent channel over training."""
+    """The VAE. Its statistics are `latent_statistics` over training."""
 
     config: VAEConfig
     loss_config: VAELossConfig
@@ -39,14 +45,14 @@ class VAEModel:
         return self.module.init(key, jnp.zeros((1, 1 + t, h, w, 3)), key)["params"]
 
     def statistics(self):
-        return {"mean": jnp.zeros(self.config.latent_channels), "square": jnp.ones(self.config.latent_channels)}
+        zeros = jnp.zeros(self.config.latent_channels)
+        return {"mean": zeros, "square": zeros + 1.0, "kl": zeros}
 
     def loss(self, params, batch, key):
         pixels = to_float_pixels(batch["pixels"])
         reconstruction, mean, log_variance = self.module.apply({"params": params}, pixels, key)
-        loss, metrics = vae_loss(self.loss_config, pixels, reconstruction, mean, log_variance)
-        axes = tuple(range(mean.ndim - 1))
-        return loss, (metrics, {"mean": mean.mean(axes), "square": jnp.square(mean).mean(axes)})
+        loss, metrics = vae_loss(self.loss_config, pixels, reconstruction, mean, log_variance, batch.get("perceptual"))
+        return loss, (metrics, latent_statistics(mean, log_variance))
 
 
 @dataclass(frozen=True, kw_only=True)

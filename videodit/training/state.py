@@ -1,7 +1,7 @@
 """The train state and the step: a pure function of (state, batch), where randomness is folded from the step number."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ import optax
 from videodit.sharding.rules import path_name
 from videodit.training.config import OptimizerConfig
 
-# params, opt_state, ema (of params), step (int32), statistics (running means a model asks for; may be empty). Plain dicts
-# and arrays, so that a checkpoint is readable without the code that wrote it.
+# params, opt_state, ema (of params), step (int32), statistics (running means a model asks for; may be empty); discriminator (its params
+# and opt_state) where the model has one. Plain dicts and arrays, so that a checkpoint is readable without the code that wrote it.
 State = dict[str, Any]
 Batch = Mapping[str, jax.Array]
 STATISTICS_DECAY = 0.99
@@ -27,6 +27,17 @@ class Model(Protocol):
     def loss(self, params: Any, batch: Batch, key: jax.Array) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]: ...
 
 
+@runtime_checkable
+class AdversarialModel(Model, Protocol):
+    """A model that plays against a discriminator, which has weights and an optimizer of its own in the state."""
+
+    def init_discriminator(self, key: jax.Array) -> Any: ...
+
+    def gradients(self, state: State, batch: Batch, key: jax.Array) -> tuple[tuple[jax.Array, Any], Any, Any]:
+        """What `value_and_grad(loss)` gives, and the next `state["discriminator"]`."""
+        ...
+
+
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """AdamW with clipping and schedule, as `OptimizerConfig` describes."""
     warmup = min(config.warmup, steps - 1)
@@ -40,14 +51,18 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> State:
     """The state at step 0."""
-    params = model.init(jax.random.key(seed))
-    return {
+    key = jax.random.key(seed)
+    params = model.init(key)
+    state = {
         "params": params,
         "opt_state": optimizer.init(params),
         "ema": jax.tree.map(jnp.copy, params),
         "step": jnp.zeros((), jnp.int32),
         "statistics": model.statistics(),
     }
+    if isinstance(model, AdversarialModel):
+        state["discriminator"] = model.init_discriminator(jax.random.fold_in(key, 2**32 - 1))  # no step draws from it
+    return state
 
 
 def make_step(
@@ -58,7 +73,11 @@ def make_step(
     def step(state: State, batch: Batch) -> tuple[State, dict]:
         number = state["step"]
         key = jax.random.fold_in(jax.random.key(seed), number)
-        (loss, (metrics, statistics)), grads = jax.value_and_grad(model.loss, has_aux=True)(state["params"], batch, key)
+        others = {}
+        if isinstance(model, AdversarialModel):
+            (loss, (metrics, statistics)), grads, others["discriminator"] = model.gradients(state, batch, key)
+        else:
+            (loss, (metrics, statistics)), grads = jax.value_and_grad(model.loss, has_aux=True)(state["params"], batch, key)
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
 
@@ -69,7 +88,7 @@ def make_step(
             if statistics
             else statistics
         )
-        new = {"params": params, "opt_state": opt_state, "ema": ema, "step": number + 1, "statistics": averaged}
+        new = {"params": params, "opt_state": opt_state, "ema": ema, "step": number + 1, "statistics": averaged} | others
         return new, {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
 
     return step
