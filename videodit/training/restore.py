@@ -1,5 +1,6 @@
 """Trained models as plain functions, read from a workdir."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 import functools
 from typing import Any
@@ -10,6 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from videodit.core.config import read_config
+from videodit.core.memory import free_bytes
+from videodit.models.vae.losses import VAELossConfig
+from videodit.models.vae.streaming import decode_chunks, encode_chunks, make_plan
+from videodit.models.vae.wan import is_wan, load_wan
 from videodit.sharding.rules import path_name
 from videodit.training.checkpoint_contents import fingerprint
 from videodit.training.checkpoints import restore_weights
@@ -18,16 +23,24 @@ from videodit.training.jobs import vae_model
 from videodit.training.models import VAEModel, to_float_pixels
 
 
-# Compiled once a model and shape, whoever asks and with whatever weights.
-@functools.partial(jax.jit, static_argnums=0)
 def _encode(model: VAEModel, params, mean, std, pixels):
     return (model.module.apply({"params": params}, to_float_pixels(pixels), method="encode")[0] - mean) / std
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _decode(model: VAEModel, params, mean, std, latents):
     pixels = model.module.apply({"params": params}, latents * std + mean, method="decode")
     return jnp.round((jnp.clip(pixels, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
+
+
+# Compiled once a model and shape, whoever asks and with whatever weights.
+@functools.lru_cache(maxsize=256)
+def _compiled(function: Callable, model: VAEModel, x: jax.ShapeDtypeStruct) -> tuple[Callable, int]:
+    """The function for arrays like `x`, and the bytes that it needs beside them and the weights."""
+    weights = jax.eval_shape(model.init, jax.random.key(0))
+    channels = jax.ShapeDtypeStruct((model.config.latent_channels,), np.float32)
+    made = jax.jit(functools.partial(function, model)).lower(weights, channels, channels, x).compile()
+    told = made.memory_analysis()
+    return made, told.temp_size_in_bytes + told.output_size_in_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +59,36 @@ class TrainedVAE:
         return fingerprint(sorted(((path_name(path), np.asarray(leaf)) for path, leaf in leaves), key=lambda pair: pair[0]))
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 `[B, T, H, W, 3]` -> float32 `[B, T', H', W', C]` of about zero mean and unit variance a channel."""
-        return np.asarray(_encode(self.model, self.params, self.mean, self.std, pixels))
+        """uint8 `[B, T, H, W, 3]` -> float32 `[B, T', H', W', C]` of about zero mean and unit variance a channel.
+
+        In one pass where memory has room for it, else clip by clip in chunks and tiles.
+        """
+        return self._all(_encode, self.encode_stream, np.asarray(pixels, np.uint8))
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
-        """What `encode` gives -> uint8 `[B, T, H, W, 3]`."""
-        return np.asarray(_decode(self.model, self.params, self.mean, self.std, latents))
+        """What `encode` gives -> uint8 `[B, T, H, W, 3]`; in one pass where memory has room for it."""
+        return self._all(_decode, self.decode_stream, np.asarray(latents, np.float32))
+
+    def _all(self, function: Callable, stream: Callable, x: np.ndarray) -> np.ndarray:
+        run, needed = _compiled(function, self.model, jax.ShapeDtypeStruct(x.shape, x.dtype))
+        if needed <= 0.75 * free_bytes():
+            return np.asarray(run(self.params, self.mean, self.std, x))
+        return np.stack([np.concatenate(list(stream(clip, clip.shape[1:3]))) for clip in x])
+
+    def encode_stream(self, frames: Iterable[np.ndarray], size: tuple[int, int], budget: int | None = None) -> Iterator[np.ndarray]:
+        """Latents as `encode` gives them, `[n, H', W', C]` at a time, of one video's frames `[H, W, 3]`, of `size`, as they come.
+
+        `budget`: bytes of device memory to stay in, by default three quarters of what is free.
+        """
+        plan = make_plan(self.model.module, self.params, size, "encode", budget)
+        for latents in encode_chunks(self.model.module, self.params, frames, plan):
+            yield (latents - self.mean) / self.std
+
+    def decode_stream(self, latents: Iterable[np.ndarray], size: tuple[int, int], budget: int | None = None) -> Iterator[np.ndarray]:
+        """Frames, uint8 `[n, H, W, 3]` at a time, of one video's latents `[H', W', C]`, of `size`, as they come."""
+        _, h, w = self.model.config.stride
+        plan = make_plan(self.model.module, self.params, (size[0] * h, size[1] * w), "decode", budget)
+        yield from decode_chunks(self.model.module, self.params, (each * self.std + self.mean for each in latents), plan)
 
 
 def trained_vae(model: VAEModel, params: Any, statistics: dict[str, Any]) -> TrainedVAE:
@@ -61,8 +98,14 @@ def trained_vae(model: VAEModel, params: Any, statistics: dict[str, Any]) -> Tra
     return TrainedVAE(model=model, params=params, mean=mean, std=std)
 
 
-def load_vae(workdir: epath.PathLike) -> TrainedVAE:
-    """The VAE of a workdir. Raises UserError where it holds none."""
-    config = read_experiment(read_config(workdir))
-    weights, _ = restore_weights(workdir)
+def load_vae(place: epath.PathLike) -> TrainedVAE:
+    """The VAE of a workdir, or public weights: a Wan VAE's safetensors file or the directory that diffusers keeps it in (`models/vae/wan.py`).
+
+    Raises UserError where it is neither.
+    """
+    if is_wan(place):
+        config, params, mean, std = load_wan(place)
+        return TrainedVAE(model=VAEModel(config=config, loss_config=VAELossConfig()), params=params, mean=mean, std=std)
+    config = read_experiment(read_config(place))
+    weights, _ = restore_weights(place)
     return trained_vae(vae_model(config), weights["ema"], weights["statistics"])
