@@ -83,10 +83,10 @@ def test_lpips_has_columns_where_it_was_measured(found):
         return row | {codec: row[codec] | {"lpips": 0.125} for codec in CODECS}
 
     sizes = [with_lpips(row) for row in found["sizes"]]
-    told = found | {"lpips": "VGG16", "sizes": sizes} | {name: with_lpips(found[name]) for name in ("stills", "videos", "all")}
+    told = found | {"lpips": "vgg16.safetensors", "sizes": sizes} | {name: with_lpips(found[name]) for name in ("stills", "videos", "all")}
     head, *body = vae_table.cells(told)
     assert len(head) == 2 + 3 * len(MEASURES) + 2 and body[-1][head.index("LPIPS")] == "0.1250"
-    assert "LPIPS: VGG16" in vae_table.to_text(told)
+    assert "LPIPS by vgg16.safetensors" in vae_table.to_text(told)
 
 
 def test_many_sizes_are_cut_and_dead_channels_named(found):

@@ -1,6 +1,6 @@
 """A VAE on held-out clips: quality by size beside bicubic scaling of the same compression, and the health of its latents."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from videodit.data.pipeline import Window
 from videodit.data.sizes import tokens
 from videodit.evaluation.bicubic import through_numbers, through_size
 from videodit.evaluation.latent_health import LatentHealth, posterior
+from videodit.evaluation.perceptual import Perceptual, load_perceptual
 from videodit.evaluation.quality import flicker, psnr_db, ssim
 from videodit.evaluation.reconstruction import held_out_windows, reconstruct, reconstruction_picture
 from videodit.training.config import ExperimentConfig, dataset_path
@@ -20,8 +21,6 @@ from videodit.training.restore import TrainedVAE
 MEASURES = ("psnr_db", "ssim", "lpips", "flicker")
 CODECS = ("vae", "same_numbers", "same_stride")  # the VAE, and the two bicubic ones it is measured against
 _PICTURES = 4
-
-Perceptual = Callable[[np.ndarray, np.ndarray], float]  # of two uint8 clips, the mean over frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +36,18 @@ def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE)
 
     Returns figures as JSON holds them: `all`, `stills`, `videos` and `sizes` are rows of the table (see `table_row`); `psnr_db`, `ssim` and
     `above_bicubic_db` (at as many numbers) repeat those of `all`; `compression` is pixels times channels for each number of the latents
-    over the same clips; `latents` is their health. `split` says which clips: a folder that is too small to hold any out is measured on its
-    training clips.
+    over the same clips; `latents` is their health; `lpips` names the file of its network, None where it is off. `split` says which clips:
+    a folder that is too small to hold any out is measured on its training clips.
     """
     dataset, windows = held_out_windows(config, dataset_path(config, workdir), config.evaluate.reconstructions)
     stride, channels = vae.model.config.stride, vae.model.config.latent_channels
+    settings = config.vae_training.loss.perceptual
+    lpips = load_perceptual(settings)
     longest = sorted(range(len(windows)), key=lambda i: -windows[i].frames)[:_PICTURES]
     health, measured, shown, pixels = LatentHealth(channels), [], {}, 0
     for i, (source, made) in enumerate(reconstruct(config, dataset, vae, windows)):
         numbers = tokens(source.shape[:3], stride) * channels
-        measured.append(Measured(window=windows[i], of=measure(source, made, numbers, stride, None)))
+        measured.append(Measured(window=windows[i], of=measure(source, made, numbers, stride, lpips)))
         health.add(*posterior(vae, source), pixels=source.size // 3)
         pixels += source.size
         if i in longest:
@@ -63,7 +64,7 @@ def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE)
         "compression": pixels / (health.latents * channels),
         "stride": list(stride),
         "latent_channels": channels,
-        "lpips": None,
+        "lpips": epath.Path(settings.network).name if lpips else None,
         **found,
         "latents": health.figures() | _normalised(health, vae),
     }

@@ -42,7 +42,7 @@ def _of_row(row: dict[str, Any], shown: Sequence[str]) -> list[str]:
 def notes(vae: dict[str, Any]) -> list[str]:
     """What a reader of the table has to know: its codecs, sizes that were left out, and by what LPIPS was measured."""
     left_out = len(vae["sizes"]) - _MOST_SIZES
-    lpips = f"LPIPS: {vae['lpips']}" if vae["lpips"] else "LPIPS is off: the config gives no weights for it"
+    lpips = f"LPIPS by {vae['lpips']}" if vae["lpips"] else "LPIPS is off: vae_training.loss.perceptual.network and heads name no weights"
     return [*([f"{left_out} more sizes are in the totals alone"] if left_out > 0 else []), *LEGEND, lpips]
 
 
