@@ -19,7 +19,7 @@ from videodit.training.adversarial import LAST_KERNEL, AdversarialVAE
 from videodit.training.config import OptimizerConfig
 from videodit.training.jobs import make_job
 from videodit.training.models import VAEModel
-from videodit.training.state import init_state, make_optimizer, make_step
+from videodit.training.state import init_state, make_optimizer, make_step, plays
 
 SHAPE = VAEConfig(latent_channels=4, fold=(1, 4, 4), stages=(Stage(width=4),))
 BATCH = {"pixels": np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16, 3), np.uint8)}
@@ -32,10 +32,10 @@ def make(kind=AdversarialVAE, **adversarial):
 
 def run(model, steps):
     optimizer = make_optimizer(OptimizerConfig(warmup=1), 10)
-    step = jax.jit(make_step(model, optimizer, 0.9, 0))
+    step = jax.jit(make_step(model, optimizer, 0.9, 0), static_argnums=2)
     states, told = [jax.jit(lambda: init_state(model, optimizer, 0))()], []
-    for _ in range(steps):
-        state, metrics = step(states[-1], BATCH)
+    for number in range(steps):
+        state, metrics = step(states[-1], BATCH, plays(model, number))
         states.append(state)
         told.append(metrics)
     return states, told
@@ -55,10 +55,8 @@ def test_before_its_start_the_discriminator_stands_still_and_the_vae_learns_as_w
     alone, alone_told = run(make(VAEModel), 3)
     assert not differ(states[0]["discriminator"], states[2]["discriminator"])
     for name in ("params", "ema", "opt_state", "statistics"):
-        for x, y in zip(jax.tree.leaves(states[2][name]), jax.tree.leaves(alone[2][name]), strict=True):
-            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6, err_msg=name)
-    assert [float(each["adversarial_weight"]) for each in told[:2]] == [0.0, 0.0]
-    np.testing.assert_allclose(told[1]["loss"], alone_told[1]["loss"], rtol=1e-5)
+        assert not differ(states[2][name], alone[2][name])
+    assert told[1].keys() == alone_told[1].keys() and float(told[1]["loss"]) == float(alone_told[1]["loss"])
     assert differ(states[3]["params"], alone[3]["params"])
 
 
@@ -180,9 +178,8 @@ def test_a_killed_game_that_goes_on_ends_as_an_unbroken_one_across_stages(tiny, 
     for name, array in whole.items():
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)
     names = ("loss", "discriminator_loss", "adversarial_weight", "psnr_db")
-    assert [[told_again[step][name] for name in names] for step in told] == [[told[step][name] for name in names] for step in told]
-    weights = [told[step]["adversarial_weight"] for step in sorted(told)]
-    assert weights[:3] == [0.0] * 3 and min(weights[3:]) > 0
+    assert [[told_again[step].get(name) for name in names] for step in told] == [[told[step].get(name) for name in names] for step in told]
+    assert [step for step in sorted(told) if "adversarial_weight" in told[step]] == [4, 5, 6, 7]
     assert "LPIPS is off: vae_training.loss.perceptual.network" in (tmp_path / "whole" / "log.txt").read_text()
 
 

@@ -18,8 +18,12 @@ LAST_KERNEL = ("decoder", "conv_out", "kernel")  # where the VAE's last layer li
 class AdversarialVAE(VAEModel):
     """A VAE with a discriminator: both learn in one step, the discriminator from the very reconstructions that the VAE is judged by.
 
-    `state["discriminator"]` holds its `params` and `opt_state`. They stand still for the first `start` steps.
+    `state["discriminator"]` holds its `params` and `opt_state`.
     """
+
+    @property
+    def start(self) -> int:
+        return self.loss_config.adversarial.start
 
     @property
     def discriminator(self) -> Discriminator:
@@ -52,22 +56,13 @@ class AdversarialVAE(VAEModel):
                 found = found[name]
             return found
 
-        def play(discriminator):
-            judged, of_made, told, discriminator = self._play(discriminator, pixels, made)
-            adaptive = adaptive_weight(last_kernel(of_likelihood), last_kernel(of_made)) if config.adversarial.adaptive else 1.0
-            weight = config.adversarial.weight * adaptive
-            return weight * judged, weight * of_made, told | {"adversarial_weight": jnp.asarray(weight, jnp.float32)}, discriminator
-
-        def wait(discriminator):
-            *nothing, _ = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(play, discriminator))
-            return *nothing, discriminator
-
-        adversarial, of_adversarial, told, discriminator = jax.lax.cond(
-            state["step"] >= config.adversarial.start, play, wait, state["discriminator"]
-        )
-        (gradients,) = backward((of_likelihood + of_adversarial, config.kl * of_mean, config.kl * of_log_variance))
-        loss = likelihood + config.kl * kl + adversarial
-        return (loss, (metrics | {"kl": kl} | told, latent_statistics(mean, log_variance))), gradients, discriminator
+        judged, of_judged, told, discriminator = self._play(state["discriminator"], pixels, made)
+        adaptive = adaptive_weight(last_kernel(of_likelihood), last_kernel(of_judged)) if config.adversarial.adaptive else 1.0
+        weight = jnp.asarray(config.adversarial.weight * adaptive, jnp.float32)
+        (gradients,) = backward((of_likelihood + weight * of_judged, config.kl * of_mean, config.kl * of_log_variance))
+        loss = likelihood + config.kl * kl + weight * judged
+        metrics |= {"kl": kl, "adversarial_weight": weight} | told
+        return (loss, (metrics, latent_statistics(mean, log_variance))), gradients, discriminator
 
     def _play(self, state: State, pixels, made):
         """(the VAE's loss, its gradient by what it made, metrics, the discriminator's next part of the state)."""

@@ -16,7 +16,7 @@ from videodit.training.checkpoints import Checkpoints
 from videodit.training.config import ExperimentConfig
 from videodit.training.jobs import Job, make_job
 from videodit.training.metrics import Log, MetricsWriter, clock, matmul_flops_per_second, mean_of
-from videodit.training.state import init_state, make_optimizer, make_step
+from videodit.training.state import init_state, make_optimizer, make_step, plays
 
 
 class NotFinite(RuntimeError):
@@ -65,7 +65,10 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
 
     # -- step
     step = jax.jit(
-        make_step(job.model, optimizer, config.optimizer.ema_decay, settings.seed), donate_argnums=0, out_shardings=(shardings, None)
+        make_step(job.model, optimizer, config.optimizer.ema_decay, settings.seed),
+        donate_argnums=0,
+        static_argnums=2,
+        out_shardings=(shardings, None),
     )
     metrics, matmul = MetricsWriter(workdir, quiet=not first), matmul_flops_per_second()
     if begun == 0:
@@ -78,7 +81,7 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
         host_batch = next(job.batches)
         batch = job.to_device(host_batch, mesh)
         window.add(job.worth(host_batch), waited=time.perf_counter() - asked)
-        state, told = step(state, batch)
+        state, told = step(state, batch, plays(job.model, number - 1))
         pending.append(told)
         if len(pending) > 1:
             _check_finite(pending[-2], number - 1)

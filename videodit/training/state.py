@@ -29,13 +29,20 @@ class Model(Protocol):
 
 @runtime_checkable
 class AdversarialModel(Model, Protocol):
-    """A model that plays against a discriminator, which has weights and an optimizer of its own in the state."""
+    """A model that plays against a discriminator after `start` steps. That has weights and an optimizer of its own in the state."""
+
+    start: int
 
     def init_discriminator(self, key: jax.Array) -> Any: ...
 
     def gradients(self, state: State, batch: Batch, key: jax.Array) -> tuple[tuple[jax.Array, Any], Any, Any]:
         """What `value_and_grad(loss)` gives, and the next `state["discriminator"]`."""
         ...
+
+
+def plays(model: Model, steps: int) -> bool:
+    """Whether a discriminator plays in the step after `steps`."""
+    return isinstance(model, AdversarialModel) and steps >= model.start
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
@@ -65,17 +72,19 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int)
     return state
 
 
-def make_step(
-    model: Model, optimizer: optax.GradientTransformation, ema_decay: float, seed: int
-) -> Callable[[State, Batch], tuple[State, dict]]:
-    """The train step. Its randomness is `fold_in(key(seed), step)`: a resumed run draws what an unbroken one draws."""
+def make_step(model: Model, optimizer: optax.GradientTransformation, ema_decay: float, seed: int) -> Callable[..., tuple[State, dict]]:
+    """The train step. Its randomness is `fold_in(key(seed), step)`: a resumed run draws what an unbroken one draws.
 
-    def step(state: State, batch: Batch) -> tuple[State, dict]:
+    `playing` says whether the model's discriminator plays. It is no branch of the computation, since XLA's CPU backend runs convolutions
+    inside of one 15 times as slow; before the start the step is that of a model without a discriminator.
+    """
+
+    def step(state: State, batch: Batch, playing: bool = False) -> tuple[State, dict]:
         number = state["step"]
         key = jax.random.fold_in(jax.random.key(seed), number)
-        others = {}
-        if isinstance(model, AdversarialModel):
-            (loss, (metrics, statistics)), grads, others["discriminator"] = model.gradients(state, batch, key)
+        new = dict(state)
+        if playing:
+            (loss, (metrics, statistics)), grads, new["discriminator"] = model.gradients(state, batch, key)
         else:
             (loss, (metrics, statistics)), grads = jax.value_and_grad(model.loss, has_aux=True)(state["params"], batch, key)
         updates, opt_state = optimizer.update(grads, state["opt_state"], state["params"])
@@ -88,7 +97,7 @@ def make_step(
             if statistics
             else statistics
         )
-        new = {"params": params, "opt_state": opt_state, "ema": ema, "step": number + 1, "statistics": averaged} | others
+        new |= {"params": params, "opt_state": opt_state, "ema": ema, "step": number + 1, "statistics": averaged}
         return new, {"loss": loss, "grad_norm": optax.global_norm(grads), **metrics}
 
     return step

@@ -19,7 +19,7 @@ class AdversarialConfig:
     """A game against a discriminator: off where `weight` is 0.
 
     `weight`: of the discriminator's judgement in the VAE's loss, on top of the adaptive weight where `adaptive` (`adaptive_weight`).
-    `start`: steps after which both begin to play; until then the discriminator stands still and costs nothing. `width`: channels of its
+    `start`: steps after which both begin to play; until then the discriminator stands still and costs no time. `width`: channels of its
     first layer, which double with each of `layers` layers up to 8 times as many. `learning_rate`: of its own Adam, the same all along.
     """
 
