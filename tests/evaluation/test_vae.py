@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from videodit.data.pipeline import Window
-from videodit.evaluation import vae_table
+from videodit.evaluation import vae, vae_table
 from videodit.evaluation.quality import flicker, psnr_db, ssim
 from videodit.evaluation.vae import CODECS, MEASURES, Measured, evaluate_vae, measure, rows
 from videodit.training.restore import load_vae
@@ -67,6 +67,11 @@ def test_rows_are_means_over_what_applies():
     assert found["stills"]["vae"]["flicker"] is None and found["all"]["vae"]["psnr_db"] == 28.0
     assert found["all"]["above_db"] == {"same_numbers": 3.0, "same_stride": 5.0}
     assert rows([measured(0, (1, 8, 8), 20.0)])["videos"] is None
+
+
+def test_pictures_are_of_the_longest_windows_of_different_clips():
+    windows = [measured(record, (frames, 8, 8), 30.0).window for record, frames in ((0, 9), (0, 17), (1, 1), (2, 17), (0, 17), (3, 9))]
+    assert vae._longest(windows, 3) == [1, 3, 5] and vae._longest(windows, 9) == [1, 3, 5, 2]
 
 
 def test_the_table_shows_every_row_and_says_what_is_off(found):

@@ -43,7 +43,7 @@ def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE)
     stride, channels = vae.model.config.stride, vae.model.config.latent_channels
     settings = config.vae_training.loss.perceptual
     lpips = load_perceptual(settings)
-    longest = sorted(range(len(windows)), key=lambda i: -windows[i].frames)[:_PICTURES]
+    longest = _longest(windows, _PICTURES)
     health, measured, shown, pixels = LatentHealth(channels), [], {}, 0
     for i, (source, made) in enumerate(reconstruct(config, dataset, vae, windows)):
         numbers = tokens(source.shape[:3], stride) * channels
@@ -68,6 +68,14 @@ def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE)
         **found,
         "latents": health.figures() | _normalised(health, vae),
     }
+
+
+def _longest(windows: Sequence[Window], count: int) -> list[int]:
+    """The numbers of the longest windows, of different clips."""
+    of_record: dict[int, int] = {}
+    for i in sorted(range(len(windows)), key=lambda i: -windows[i].frames):
+        of_record.setdefault(windows[i].record, i)
+    return list(of_record.values())[:count]
 
 
 def measure(
