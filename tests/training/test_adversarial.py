@@ -5,6 +5,7 @@ import json
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh
 import numpy as np
 import optax
 import pytest
@@ -13,7 +14,8 @@ from videodit.core.errors import UserError
 from videodit.models.vae.config import Stage, VAEConfig
 from videodit.models.vae.discriminator import AdversarialConfig
 from videodit.models.vae.losses import VAELossConfig
-from videodit.sharding.rules import path_name
+from videodit.sharding.mesh import AXES
+from videodit.sharding.rules import path_name, tree_shardings
 from videodit.training import checkpoint_contents, loop
 from videodit.training.adversarial import LAST_KERNEL, AdversarialVAE
 from videodit.training.config import OptimizerConfig
@@ -114,6 +116,15 @@ def test_a_discriminator_that_learns_tells_real_from_made():
 def test_a_vae_without_a_discriminator_has_the_state_it_had():
     shapes = jax.eval_shape(lambda: init_state(make(VAEModel, weight=0.0), make_optimizer(OptimizerConfig(), 10), 0))
     assert shapes.keys() == {"params", "opt_state", "ema", "step", "statistics"}
+
+
+def test_the_discriminator_and_its_moments_lie_on_a_mesh_as_its_kernels_do():
+    mesh = AbstractMesh((1, 2, 1, 1), AXES)
+    shapes = jax.eval_shape(lambda: init_state(make(), make_optimizer(OptimizerConfig(), 10), 0))
+    found = tree_shardings(shapes, AdversarialVAE.axes, mesh)["discriminator"]
+    split = {path_name(path) for path, each in jax.tree_util.tree_leaves_with_path(found["params"]) if "fsdp" in str(each.spec)}
+    assert split == {"conv1/kernel", "conv_middle/kernel", "conv_out/kernel"}  # the first sees 3 colours, which 2 do not divide
+    assert found["opt_state"][0].mu == found["opt_state"][0].nu == found["params"]
 
 
 GAME = {"weight": 0.3, "start": 3, "width": 4, "layers": 2, "learning_rate": 1e-3}

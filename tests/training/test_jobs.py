@@ -1,9 +1,12 @@
 """A job gives the step what it reads, and says what a batch is worth."""
 
+import jax
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from videodit.core.errors import UserError
+from videodit.sharding.mesh import make_mesh
 from videodit.training.encode import encode
 from videodit.training.jobs import make_job
 
@@ -30,6 +33,31 @@ def test_a_batch_of_clips_is_worth_its_clips_and_its_convolutions(job):
     assert work["tokens"] == work["slots"] == len(batch["pixels"]) and work["flops"] > 0
     twice = made.work({"pixels": np.concatenate([batch["pixels"]] * 2)})
     assert twice["flops"] == pytest.approx(2 * work["flops"], rel=0.05)
+
+
+def test_lpips_is_in_the_loss_where_its_weights_are_given_and_the_log_says_which(tiny, tiny_dataset, tmp_path):
+    widths, random, weights = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512), np.random.default_rng(0), {}
+    for layer, before, after in zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), widths, widths[1:]):
+        weights[f"features.{layer}.weight"] = random.standard_normal((after, before, 3, 3), np.float32) / np.float32(np.sqrt(4.5 * before))
+        weights[f"features.{layer}.bias"] = np.zeros(after, np.float32)
+    save_file(weights, tmp_path / "vgg16.safetensors")
+    heads = {f"lin{n}.model.1.weight": np.ones((1, width, 1, 1), np.float32) for n, width in enumerate((64, 128, 256, 512, 512))}
+    save_file(heads, tmp_path / "vgg.safetensors")
+    losses, lines = [], []
+    paths = {"network": str(tmp_path / "vgg16.safetensors"), "heads": str(tmp_path / "vgg.safetensors")}
+    for weight in (0.0, 1.0, 2.0):
+        config = tiny(
+            "vae", data={"path": str(tiny_dataset / "dataset")}, vae_training={"loss": {"perceptual": paths | {"weight": weight}}}
+        )
+        made = make_job(config, tmp_path)
+        batch = made.to_device(next(made.batches), make_mesh(config.mesh))
+        loss, (metrics, _) = jax.jit(made.model.loss)(jax.jit(made.model.init)(jax.random.key(0)), batch, jax.random.key(1))
+        losses.append(float(loss))
+        lines += made.notes
+        assert ("lpips" in metrics) == ("perceptual" in batch) == (weight > 0)
+    assert metrics["lpips"] > 0
+    np.testing.assert_allclose(np.diff(losses), float(metrics["lpips"]), rtol=1e-4)
+    assert lines[0] == "LPIPS is off: its weight is 0" and lines[1] == f"LPIPS is on, by {paths['network']}"
 
 
 def test_what_comes_before_is_named_where_it_is_missing(tiny, tmp_path):
