@@ -67,9 +67,11 @@ def test_a_pattern_names_whole_parts_of_a_path():
     assert [found[name]["kernel"].spec for name in tree] == [PartitionSpec(("fsdp",), None), PartitionSpec(), PartitionSpec()]
 
 
-def test_rows_of_a_batch_are_split_and_lengths_only_of_packed_ones():
+def test_rows_of_a_batch_are_split_and_the_length_of_packed_ones_or_the_height_and_width_of_pixels():
     batch = {"patches": jnp.zeros((4, 8, 2)), "segment_ids": jnp.zeros((4, 8), jnp.int32), "pixels": jnp.zeros((4, 8, 8, 8, 3))}
     found = batch_shardings(batch, mesh(data=2, context=2))
     assert found["patches"].spec == PartitionSpec(("data",), ("context",), None)
     assert found["segment_ids"].spec == PartitionSpec(("data",), ("context",))
-    assert found["pixels"].spec == PartitionSpec(("data",), None, None, None, None)
+    assert found["pixels"].spec == PartitionSpec(("data",), None, ("context",), None, None)
+    found = batch_shardings(batch, mesh(data=2, context=2, tensor=2))
+    assert found["pixels"].spec == PartitionSpec(("data",), None, ("context",), ("tensor",), None)

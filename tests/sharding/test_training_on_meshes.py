@@ -14,7 +14,11 @@ from videodit.core.config import write_config
 SCRIPT = pathlib.Path(__file__).with_name("train_on_meshes.py")
 MESHES = {
     "dit": {"data": {"data": 8}, "fsdp": {"fsdp": 8}, "all": {"data": 2, "fsdp": 2, "tensor": 2}, "context": {"data": 4, "context": 2}},
-    "vae": {"data": {"data": 8}, "all": {"data": 2, "fsdp": 2, "tensor": 2}},
+    "vae": {
+        "data": {"data": 8},
+        "fsdp and width": {"data": 2, "fsdp": 2, "tensor": 2},
+        "height and width": {"data": 2, "tensor": 2, "context": 2},
+    },
 }
 
 

@@ -1,14 +1,16 @@
 """A job gives the step what it reads, and says what a batch is worth."""
 
 import jax
+from jax.sharding import AbstractMesh
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from videodit.core.errors import UserError
-from videodit.sharding.mesh import make_mesh
+from videodit.data.pipeline import VAEStage
+from videodit.sharding.mesh import AXES, make_mesh
 from videodit.training.encode import encode
-from videodit.training.jobs import make_job
+from videodit.training.jobs import check_batches, make_job
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,11 @@ def test_small_sizes_come_first_where_the_curriculum_says_so(tiny, tiny_latents,
 def test_sources_that_do_not_go_together_are_named(tiny, tiny_latents, smaller):
     with pytest.raises(UserError, match="source 'small', .* was encoded with another tokenizer than .*latents.tokenizer="):
         mixed(tiny, tiny_latents, smaller / "own")
+
+
+def test_frames_are_split_only_where_clips_fill_the_mesh():
+    mesh = AbstractMesh((2, 2, 1, 2), AXES)
+    check_batches([VAEStage(batch=4), VAEStage(batch=8)], mesh)
+    with pytest.raises(UserError, match="batch is 2, expected a multiple of mesh data x fsdp, 4"):
+        check_batches([VAEStage(batch=4), VAEStage(batch=2)], mesh)
+    check_batches([VAEStage(batch=3)], AbstractMesh((2, 2, 1, 1), AXES))

@@ -10,6 +10,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 LOGICAL_RULES: dict[str, tuple[str, ...]] = {
     "rows": ("data", "fsdp"),  # rows of a packed batch, or clips of a VAE batch
     "length": ("context",),
+    "height": ("context",),  # of a VAE batch's frames; XLA exchanges what convolutions need across the borders
+    "width": ("tensor",),
     "embed": ("fsdp",),
     "heads": ("tensor",),
     "mlp": ("tensor",),
@@ -76,10 +78,10 @@ def global_batch(batch, rows: Sequence[int], total: int, mesh: Mesh):
 
 
 def batch_shardings(batch, mesh: Mesh):
-    """Rows over `data` and `fsdp`, and the second axis of a packed batch over `context`."""
+    """Rows over `data` and `fsdp`; the length of a packed batch over `context`; of pixels, height over `context`, width over `tensor`."""
 
     def sharding(path, leaf):
-        axes = ["rows", "length" if path_name(path) != "pixels" and leaf.ndim > 1 else None, *[None] * leaf.ndim][: leaf.ndim]
-        return NamedSharding(mesh, spec_of(axes, leaf.shape, mesh))
+        axes = ["rows", None, "height", "width", None] if path_name(path) == "pixels" else ["rows", "length", *[None] * leaf.ndim]
+        return NamedSharding(mesh, spec_of(axes[: leaf.ndim], leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(sharding, batch)

@@ -1,6 +1,6 @@
 """What the loop needs to know of a job: its model, its data, the work in a batch, and the pictures it shows while it trains."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from videodit.data.bad_records import BadRecords
 from videodit.data.curriculum import MAIN
 from videodit.data.dataset import ClipDataset
 from videodit.data.latents import TOKENIZER, LatentDataset
-from videodit.data.pipeline import StagedBatches, VAEBatches, packed_batches, vae_batches
+from videodit.data.pipeline import StagedBatches, VAEBatches, VAEStage, packed_batches, vae_batches
 from videodit.models.text.tokenizer import Tokenizer
 from videodit.models.vae.losses import PerceptualConfig
 from videodit.sharding.mesh import make_mesh
@@ -74,6 +74,7 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
 
     settings, model, directory = config.vae_training, vae_model(config), dataset_path(config, workdir)
     bad, mesh = BadRecords(config.train.bad_share), make_mesh(config.mesh)
+    check_batches(settings.stages, mesh)
     dataset, options = ClipDataset(directory), {"bad": bad, "mine": lambda rows: process_rows(rows, mesh)}
     sources = [
         VAEBatches(dataset, stage, config.train.seed + number, cache_bytes=settings.cache_mb * 10**6, **options)
@@ -99,6 +100,16 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
         bad=bad,
         **_perceptual(settings.loss.perceptual, mesh),
     )
+
+
+def check_batches(stages: Sequence[VAEStage], mesh: Mesh) -> None:
+    """Raises UserError where a stage's batch does not fit the mesh."""
+    # Clips fill data x fsdp where frames are split too: XLA's partitioner gives wrong numbers where the weights are split over an axis that
+    # the activations beside a split height are whole on (seen with jax 0.10.2 at data=2, fsdp=2, context=2 and two clips).
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    for stage in stages:
+        if mesh.shape["context"] * mesh.shape["tensor"] > 1 and stage.batch % ways:
+            raise UserError(f"vae_training batch is {stage.batch}, expected a multiple of mesh data x fsdp, {ways}, where frames are split")
 
 
 def _perceptual(config: PerceptualConfig, mesh: Mesh) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def trained_vae(model: VAEModel, params: Any, statistics: dict[str, Any]) -> Tra
 
 
 def load_vae(place: epath.PathLike) -> TrainedVAE:
-    """The VAE of a workdir, or public weights: a Wan VAE's safetensors file or the directory that diffusers keeps it in (`models/vae/wan.py`).
+    """The VAE of a workdir, or public weights: a Wan VAE's safetensors file, or the directory that diffusers keeps it in (`models/vae`).
 
     Raises UserError where it is neither.
     """

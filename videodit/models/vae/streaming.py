@@ -62,7 +62,7 @@ def make_plan(module: VAE, params: Any, size: tuple[int, int], direction: str, b
     needed = math.ceil(tile[0] * tile[1] * work + held)
     if needed > budget:
         raise UserError(
-            f"{budget / 1e9:.2f} GB are too few to {direction} {size[1]}x{size[0]}, expected {needed / 1e9:.2f} GB or more, or smaller frames"
+            f"{budget / 1e9:.2f} GB are too few to {direction} {size[1]}x{size[0]}, expected {needed / 1e9:.2f} or more, or smaller frames"
         )
     return Plan(chunk=1, tile=tile, bytes=needed)
 
