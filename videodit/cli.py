@@ -100,6 +100,23 @@ def _encode(call: Call) -> None:
     encode(experiment, call.flags.workdir)
 
 
+def _codec(call: Call) -> None:
+    if len(call.positional) != 2:
+        raise UserError(f"codec takes two files, IN and OUT, and got {len(call.positional)}, e.g. {VERBS['codec'].example.splitlines()[0]}")
+    values = call.flags
+    size = None if values.size is None else parse_size(values.size)
+    budget = None if values.memory_gb is None else int(values.memory_gb * 1e9)
+    from videodit.generation.codec import codec
+
+    told = codec(values.workdir, *call.positional, size=size, budget=budget)
+    print(
+        f"{told['output']}: {told['frames']} frames of {told['width']}x{told['height']} in {told['seconds']:.1f} s, "
+        f"{told['peak_memory_bytes'] / 1e9:.2f} GB at most"
+    )
+    if values.json:
+        print(json.dumps(told))
+
+
 def _evaluate(call: Call) -> None:
     experiment = _experiment(call)
     from videodit.evaluation.evaluate import evaluate
@@ -185,6 +202,14 @@ def _define_sample(values: flags.FlagValues) -> None:
     _define_output("folder to write to (default: WORKDIR/outputs)")(values)
 
 
+def _define_codec(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("size", None, "WIDTHxHEIGHT in pixels to encode at (default: the file's own)", flag_values=values)
+    flags.DEFINE_float(
+        "memory_gb", None, "device memory to stay in (default: three quarters of what is free)", lower_bound=0, flag_values=values
+    )
+    _define_json(values)
+
+
 _PREPARE_EXAMPLES = """\
 videodit prepare --config=experiments/local.py:vae --workdir=runs/local
 
@@ -224,6 +249,16 @@ VERBS = {
             example="videodit encode --config=experiments/local.py:dit --workdir=runs/local",
             run=_encode,
             config="workdir",
+        ),
+        Verb(
+            name="codec",
+            summary="turn one video or image into latents with a VAE, or latents back, at any length in constant memory",
+            example="videodit codec clip.mp4 clip.npz --workdir=runs/local/vae\n"
+            "  videodit codec clip.npz back.mp4 --workdir=runs/local/vae\n"
+            "  videodit codec clip.mp4 clip.npz --workdir=Wan2.1_VAE.safetensors   (public weights, or a directory of diffusers)",
+            run=_codec,
+            define=_define_codec,
+            takes="IN OUT",
         ),
         Verb(
             name="sample",
