@@ -42,7 +42,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         data=DataConfig(worlds=worlds, held_out_count=256, shards=16),
         vae=VAEConfig(latent_channels=24, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
         vae_training=c.VAETrainingConfig(
-            stages=(VAEStage(policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3),),
+            stages=(VAEStage(policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3, images=0.33),),
             loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7),
         ),
         latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=128)),
