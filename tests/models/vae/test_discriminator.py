@@ -29,7 +29,8 @@ def test_images_and_videos_of_any_size_are_judged(judge, size, judgements):
 def test_a_judgement_sees_its_surroundings_alone_before_and_after_it(judge):
     video = jax.random.uniform(jax.random.key(1), (1, 17, 64, 64, 3), minval=-1.0)
     seen = np.abs(jax.grad(lambda video: judge(video)[0, 4, 8, 8, 0])(video)).sum((0, -1))
-    frames, rows, columns = (np.flatnonzero(seen.sum(axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    seen = seen > 1e-6 * seen.max()  # Winograd's tiles leave rounding beside what a kernel sees
+    frames, rows, columns = (np.flatnonzero(seen.any(axes)) for axes in ((1, 2), (0, 2), (0, 1)))
     # 3x4x4 kernels of strides 1 and 2 in time and 2 in space, then 3x3x3 and 1x3x3: 9 frames and 26 pixels a side.
     assert (len(frames), len(rows), len(columns)) == (9, 26, 26)
     assert frames.min() < 8 < frames.max() and rows.min() < 32 < rows.max()
