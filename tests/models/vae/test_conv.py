@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from videodit.core.errors import UserError
-from videodit.models.vae import conv
 from videodit.models.vae.conv import convolve
 
 SAME = ((1, 1), (1, 1))
@@ -118,12 +117,3 @@ def test_memory_stays_near_that_of_input_and_output():
 def test_an_unknown_form_is_named_with_the_known_ones():
     with pytest.raises(UserError, match="'fourier': one of auto, winograd"):
         convolve(jnp.ones((1, 1, 4, 4, 1)), jnp.ones((1, 1, 1, 1, 1)), form="fourier")
-
-
-def test_points_are_those_of_minimal_filtering():
-    """36 products for a tile's 144, and a form exact in exact arithmetic."""
-    assert conv._DATA.shape == (36, 36) and conv._OUTPUT.shape == (16, 36) and conv._KERNEL.shape == (36, 9)
-    data, kernel = draw((6, 6), (3, 3))
-    found = conv._OUTPUT @ ((conv._DATA @ data.ravel()) * (conv._KERNEL @ kernel.ravel()))
-    wanted = [(data[i : i + 3, j : j + 3] * kernel).sum() for i in range(4) for j in range(4)]
-    np.testing.assert_allclose(found, wanted, atol=1e-12)
