@@ -8,7 +8,7 @@ import pytest
 
 from videodit.core.errors import UserError
 from videodit.data import media, shards
-from videodit.data.dataset import INDEX, NAME, ClipDataset, decode_record, features
+from videodit.data.dataset import INDEX, NAME, ClipDataset, JoinedClips, decode_record, features
 
 
 def record(number):
@@ -48,6 +48,13 @@ def test_it_pickles_also_when_open_and_reads_in_its_copy(directory):
     first = dataset[1]
     copy = pickle.loads(pickle.dumps(dataset))
     assert copy[1] == first and repr(copy) == repr(dataset) and copy.fingerprint == dataset.fingerprint
+
+
+def test_joined_clips_are_those_of_each_part_in_turn(directory):
+    part = ClipDataset(directory)
+    joined = JoinedClips([part, ClipDataset(directory, "held_out"), part])
+    assert len(joined) == 14 and joined.keys == part.keys * 2 and joined.sizes.tolist() == part.sizes.tolist() * 2
+    assert [joined[i] for i in (0, 6, 7, 13)] == [record(i) for i in (0, 6, 0, 6)] and joined.fps.shape == (14,)
 
 
 def test_an_empty_split_has_no_clips_and_another_fingerprint(directory):

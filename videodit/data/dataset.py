@@ -3,7 +3,8 @@
 A record holds the encoded file and not frames, so preparing keeps native sizes and a clip costs what its file costs.
 """
 
-from collections.abc import Mapping
+import bisect
+from collections.abc import Mapping, Sequence
 import hashlib
 import json
 import os
@@ -87,6 +88,25 @@ class ClipDataset:
 
     def __repr__(self) -> str:  # grain compares it when an iterator is restored
         return f"ClipDataset({os.fspath(self.directory)!r}, {self.split!r})"
+
+
+class JoinedClips:
+    """Several data sets as one, a random-access source for grain: the clips of `parts` one after another, `[i]`, `keys`, `sizes` and `fps`
+    as those of `ClipDataset`."""
+
+    def __init__(self, parts: Sequence[ClipDataset]):
+        self.parts = tuple(parts)
+        self.keys = [key for part in parts for key in part.keys]
+        self.sizes = np.concatenate([part.sizes for part in parts])
+        self.fps = np.concatenate([part.fps for part in parts])
+        self._firsts = np.cumsum([0, *map(len, parts)]).tolist()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        part = bisect.bisect_right(self._firsts, int(i)) - 1
+        return self.parts[part][int(i) - self._firsts[part]]
 
 
 def decode_record(

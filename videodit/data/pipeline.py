@@ -16,7 +16,7 @@ from videodit.core.errors import UserError
 from videodit.data.bad_records import BadRecords
 from videodit.data.buckets import BucketSchedule, batch_sizes, choose_buckets, nearest_buckets
 from videodit.data.curriculum import MixtureConfig
-from videodit.data.dataset import ClipDataset, decode_record
+from videodit.data.dataset import ClipDataset, JoinedClips, decode_record
 from videodit.data.latents import LatentDataset
 from videodit.data.order import PackingConfig, RowOrder, Rows, Sample, Sizes
 from videodit.data.packing import concatenate_rows, tokens_of
@@ -41,7 +41,7 @@ class Window:
         return self.frames, self.height, self.width
 
 
-def all_windows(dataset: ClipDataset, policy: SizePolicy) -> list[Window]:
+def all_windows(dataset: ClipDataset | JoinedClips, policy: SizePolicy) -> list[Window]:
     """Every window of every clip under a size policy, in the data set's order."""
     found = []
     for record, ((frames, height, width), fps) in enumerate(zip(dataset.sizes.tolist(), dataset.fps.tolist())):
@@ -51,7 +51,7 @@ def all_windows(dataset: ClipDataset, policy: SizePolicy) -> list[Window]:
     return found
 
 
-def read_window(dataset: ClipDataset, window: Window, fps: float, frames: int | None = None) -> np.ndarray:
+def read_window(dataset: ClipDataset | JoinedClips, window: Window, fps: float, frames: int | None = None) -> np.ndarray:
     """uint8 `[T, H, W, 3]` of a window; where `frames` is more than it has, its last frame is held."""
     record = dataset[window.record]
     rate = fps if record["frames"] > 1 else None
@@ -60,7 +60,7 @@ def read_window(dataset: ClipDataset, window: Window, fps: float, frames: int | 
     return pixels if missing <= 0 else np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
 
 
-def all_images(dataset: ClipDataset, policy: SizePolicy) -> list[Window]:
+def all_images(dataset: ClipDataset | JoinedClips, policy: SizePolicy) -> list[Window]:
     """Every still of a data set, and the middle frame of every other window under a size policy, at the sizes that one frame may have."""
     alone = dataclasses.replace(policy, max_frames=1)
     found = []
@@ -110,7 +110,7 @@ class VAEBatches:
 
     def __init__(
         self,
-        dataset: ClipDataset,
+        dataset: ClipDataset | JoinedClips,
         stage: VAEStage,
         seed: int,
         *,

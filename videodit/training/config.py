@@ -24,10 +24,12 @@ from videodit.sharding.mesh import MeshConfig
 class VAETrainingConfig:
     """What the VAE is trained on: the batches of `stages`, the first from step 0 on and the last to `train.steps`, and its `loss`.
 
+    `datasets`: directories of other data sets whose clips are trained on beside those of the experiment's own.
     `cache_mb`: decoded windows are kept in memory up to so many megabytes (10^6 bytes), so that a small data set is decoded once.
     """
 
     stages: tuple[VAEStage, ...] = (VAEStage(),)
+    datasets: tuple[str, ...] = ()
     cache_mb: int = 256
     loss: VAELossConfig = field(default_factory=VAELossConfig)
 

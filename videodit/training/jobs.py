@@ -14,7 +14,7 @@ import numpy as np
 from videodit.core.errors import UserError
 from videodit.data.bad_records import BadRecords
 from videodit.data.curriculum import MAIN
-from videodit.data.dataset import ClipDataset
+from videodit.data.dataset import ClipDataset, JoinedClips
 from videodit.data.latents import TOKENIZER, LatentDataset
 from videodit.data.pipeline import StagedBatches, VAEBatches, VAEStage, packed_batches, vae_batches
 from videodit.models.text.tokenizer import Tokenizer
@@ -75,7 +75,8 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
     settings, model, directory = config.vae_training, vae_model(config), dataset_path(config, workdir)
     bad, mesh = BadRecords(config.train.bad_share), make_mesh(config.mesh)
     check_batches(settings.stages, mesh)
-    dataset, options = ClipDataset(directory), {"bad": bad, "mine": lambda rows: process_rows(rows, mesh)}
+    dataset = JoinedClips([ClipDataset(each) for each in (directory, *settings.datasets)])
+    options = {"bad": bad, "mine": lambda rows: process_rows(rows, mesh)}
     sources = [
         VAEBatches(dataset, stage, config.train.seed + number, cache_bytes=settings.cache_mb * 10**6, **options)
         for number, stage in enumerate(settings.stages)

@@ -7,6 +7,7 @@ they do one fades into the next.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -87,7 +88,7 @@ def decode_chunks(module: VAE, params: Any, latents: Iterable[np.ndarray], plan:
         if tiled is None:
             tiled = _Tiled(module, params, "decode", chunk.shape[1:3], plan.tile)
         frames = tiled(chunk, first=number == 0)
-        yield _to_uint8(frames[: 1 + time * (real - 1) if number == 0 else time * real])
+        yield _to_uint8(frames[: 1 if number == 0 else time * real])
 
 
 def _to_uint8(pixels: np.ndarray) -> np.ndarray:
@@ -95,20 +96,16 @@ def _to_uint8(pixels: np.ndarray) -> np.ndarray:
 
 
 def _chunks(items: Iterable[np.ndarray], chunk: int, time: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Items as chunks for `chunk` latents, 1 + time (chunk - 1) the first and time * chunk each other, and how many latents are real.
+    """The first item alone, then items as chunks for `chunk` latents, and how many latents of each are real.
 
-    The last is filled up with its last item: the VAE is causal, so that changes nothing before.
+    The usual lengths, 1 + 4k latents, so take no more work than they must. The last chunk is filled up with its last item: the VAE is
+    causal, so that changes nothing before.
     """
-    held, wanted = [], 1 + time * (chunk - 1)
-    start = 1  # of the items, so many make the first latent of the first chunk
-    for item in items:
-        held.append(item)
-        if len(held) == wanted:
-            yield np.stack(held), chunk
-            held, wanted, start = [], time * chunk, time
-    if held:
-        latents = 1 + math.ceil((len(held) - start) / time) if start == 1 else math.ceil(len(held) / time)
-        yield np.stack(held + [held[-1]] * (wanted - len(held))), latents
+    items = iter(items)
+    for item in itertools.islice(items, 1):
+        yield item[None], 1
+    while held := list(itertools.islice(items, time * chunk)):
+        yield np.stack(held + [held[-1]] * (time * chunk - len(held))), math.ceil(len(held) / time)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 4), donate_argnums=3)
