@@ -121,6 +121,12 @@ def test_any_field_can_be_overridden_also_one_that_is_none_or_left_to_its_defaul
     assert read.sizes == (field.sizes or ((8, 8),))
 
 
+@pytest.mark.parametrize("held", [[[8, 8]], [], ((8, 8),)])
+def test_a_list_can_be_overridden_whatever_holds_it(held):
+    found = flags.apply_overrides({"steps": 3, "sizes": held}, ["--config.sizes=((1,2),(3,4))"])
+    assert config.read(Experiment, found).sizes == ((1, 2), (3, 4))
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

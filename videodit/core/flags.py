@@ -47,6 +47,7 @@ def apply_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str])
     """
     config = ml_collections.ConfigDict(config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config)
     empty = _remove_none(config)
+    _to_tuples(config)
     for override in overrides:
         _make_parents(config, _OVERRIDE.match(override).group(1))
     values = flags.FlagValues()
@@ -84,6 +85,18 @@ def _remove_none(config: ml_collections.ConfigDict, path: str = "") -> list[str]
         elif isinstance(config[key], ml_collections.ConfigDict):
             removed += _remove_none(config[key], name)
     return removed
+
+
+def _to_tuples(config: ml_collections.ConfigDict) -> None:
+    """Makes tuples of lists: config_flags overrides those alone, `--config.a="(1, 2)"`."""
+    as_tuple = lambda value: tuple(map(as_tuple, value)) if isinstance(value, list) else value
+    for key in list(config):
+        if isinstance(config[key], ml_collections.ConfigDict):
+            _to_tuples(config[key])
+        elif isinstance(config[key], (list, tuple)) and not any(isinstance(each, (dict, ml_collections.ConfigDict)) for each in config[key]):
+            value = as_tuple(list(config[key]))
+            del config[key]  # a ConfigDict holds on to a field's type
+            config[key] = value
 
 
 def _make_parents(config: ml_collections.ConfigDict, path: str) -> None:
