@@ -78,7 +78,7 @@ class Ours:
 
     def encode(self, clip: np.ndarray) -> np.ndarray:
         plan = self._streaming.make_plan(self._module, self._params, clip.shape[1:3], "encode")
-        return np.concatenate(list(self._streaming.encode_chunks(self._module, self._params, clip, plan)))
+        return np.concatenate([mean for mean, _ in self._streaming.encode_chunks(self._module, self._params, clip, plan)])
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         size = tuple(8 * side for side in latents.shape[1:3])

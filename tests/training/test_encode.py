@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -17,6 +18,8 @@ from videodit.models.text.tokenizer import Tokenizer
 from videodit.training.encode import encode, groups, in_few_sizes
 from videodit.training.loop import train
 from videodit.training.restore import load_vae
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "models" / "vae" / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,23 @@ def test_nothing_is_trained_or_sampled_on_latents_of_another_vae(config, other_v
 def test_an_unfinished_run_before_it_is_named(config, tmp_path):
     with pytest.raises(UserError, match="is not a workdir"):
         encode(config(vae=str(tmp_path / "nothing")), tmp_path)
+
+
+def test_public_weights_encode_with_their_own_channels(tiny, config, tiny_latents, tmp_path):
+    encode(config(path=str(tmp_path / "latents"), vae=str(GOLDEN / "diffusers_2.1")), tmp_path)
+    latents, dataset = LatentDataset(tmp_path / "latents"), ClipDataset(tiny_latents / "dataset")
+    public = load_vae(GOLDEN / "diffusers_2.1")
+    assert latents.channels == 4 != tiny("dit").vae.latent_channels
+    window = max(all_windows(dataset, config().latents.policy), key=lambda window: window.frames)
+    key = f"{dataset.keys[window.record]}@{window.start:g}"
+    (found,) = (latents[i]["latents"] for i in range(len(latents)) if latents[i]["key"] == key)
+    np.testing.assert_allclose(found, public.encode(read_window(dataset, window, config().latents.policy.fps)[None])[0], atol=1e-4)
+
+
+def test_a_vae_of_another_stride_than_the_config_is_refused_before_anything_is_written(config, tmp_path):
+    with pytest.raises(UserError, match=r"diffusers_2.2' compresses .* by \(4, 16, 16\), expected \(4, 8, 8\)"):
+        encode(config(path=str(tmp_path / "latents"), vae=str(GOLDEN / "diffusers_2.2")), tmp_path)
+    assert not (tmp_path / "latents").exists()
 
 
 def test_contents_say_what_the_latents_are_of(tiny_latents):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import grain
 import jax
@@ -9,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videodit.core.config import read_config
+from videodit.core.config import read_config, to_dict
+from videodit.core.errors import UserError
+from videodit.models.vae.wan import load_wan
 from videodit.training import checkpoint_contents, loop
-from videodit.training.checkpoints import Checkpoints
+from videodit.training.checkpoints import Checkpoints, restore_weights
 from videodit.training.jobs import Job, make_job
 
 
@@ -231,3 +234,73 @@ def test_a_kill_between_two_saves_leaves_the_data_position_of_the_first(toy, tmp
     job = toy_job()
     job.batches.set_state(contents(tmp_path)[1])
     assert next(job.batches)["number"] == 5
+
+
+WAN = pathlib.Path(__file__).parents[1] / "models" / "vae" / "golden" / "diffusers_2.1"
+
+
+@pytest.fixture
+def vae_job(tiny, tiny_dataset, monkeypatch):
+    """`vae_job(workdir, start, killed_after)` trains the tiny VAE from `start`; it gives the states that pictures were drawn of."""
+
+    def run(workdir, start, killed_after=10**9, **sections):
+        seen = []
+
+        def job(*arguments):
+            made = make_job(*arguments)
+            keep = lambda state, to: seen.append(jax.device_get(state))
+            return dataclasses.replace(made, batches=Interrupted(made.batches, killed_after), pictures=keep)
+
+        monkeypatch.setattr(loop, "make_job", job)
+        settings = {"data": {"path": str(tiny_dataset / "dataset")}, "vae_training": {"start": str(start)}} | sections
+        try:
+            loop.train(tiny("vae", **settings), workdir)
+        except Killed:
+            pass
+        return seen
+
+    return run
+
+
+def assert_same_tree(found, wanted):
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_a_run_begins_with_public_weights_and_measures_its_own_statistics(vae_job, tmp_path):
+    config, params, mean, _ = load_wan(WAN)
+    (state,) = vae_job(tmp_path, WAN, killed_after=0, vae=to_dict(config))
+    assert_same_tree(state["params"], params)
+    assert_same_tree(state["ema"], params)
+    np.testing.assert_array_equal(state["statistics"]["mean"], np.zeros_like(mean))
+    np.testing.assert_array_equal(state["statistics"]["square"], np.ones_like(mean))
+    assert state["step"] == 0 and not any(leaf.any() for leaf in jax.tree.leaves(state["opt_state"]))
+    assert f"it began with the weights of {WAN}" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_run_begins_with_the_average_of_another_and_measures_its_own_statistics(vae_job, tiny_latents, tmp_path):
+    weights, _ = restore_weights(tiny_latents / "vae")
+    first, last = vae_job(tmp_path, tiny_latents / "vae", optimizer={"learning_rate": 0.0})
+    for name in ("params", "ema"):
+        assert_same_tree(first[name], weights["ema"])
+        jax.tree.map(lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7), last[name], weights["ema"])
+    assert not first["statistics"]["mean"].any() and last["statistics"]["mean"].any()
+    assert (last["statistics"]["mean"] != weights["statistics"]["mean"]).all()
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint_and_not_from_its_start(vae_job, tiny_latents, tmp_path):
+    vae_job(tmp_path / "whole", tiny_latents / "vae")
+    vae_job(tmp_path / "killed", tiny_latents / "vae", killed_after=6)
+    assert checkpoint_contents.finished_steps(tmp_path / "killed") == [4]
+    vae_job(tmp_path / "killed", tmp_path / "gone")
+    assert_equal(contents(tmp_path / "killed"), contents(tmp_path / "whole"))
+
+
+def test_a_start_of_another_form_or_place_is_one_clear_line(vae_job, tmp_path):
+    with pytest.raises(UserError, match=r"start=.*another form: its latent_channels is 4, and config vae has 6; its fold is \(1, 1, 1\), "):
+        vae_job(tmp_path, WAN)
+    with pytest.raises(UserError, match="gone.safetensors' does not exist"):
+        vae_job(tmp_path, tmp_path / "gone.safetensors")
+    with pytest.raises(UserError, match="is not a workdir"):
+        vae_job(tmp_path, tmp_path / "gone")
+    assert checkpoint_contents.finished_steps(tmp_path) == []

@@ -9,6 +9,8 @@ import pytest
 from videodit.core.errors import UserError
 from videodit.models.vae.config import Stage, VAEConfig
 from videodit.models.vae.losses import VAELossConfig
+from videodit.models.vae.wan import wan_config
+from videodit.training import restore
 from videodit.training.models import VAEModel
 from videodit.training.restore import load_vae, trained_vae
 
@@ -46,6 +48,33 @@ def test_pixels_out_of_range_are_clipped(vae):
 def test_a_channel_that_never_varied_does_not_divide_by_zero(vae):
     still = trained_vae(MODEL, vae.params, {"mean": np.ones(3, np.float32), "square": np.ones(3, np.float32)})
     assert np.isfinite(still.encode(PIXELS)).all()
+
+
+def test_the_posterior_is_what_encoding_normalises(vae):
+    mean, log_variance = vae.posterior(PIXELS)
+    assert mean.shape == log_variance.shape == (1, 2, 2, 2, 3)
+    np.testing.assert_array_equal((mean - vae.mean) / vae.std, vae.encode(PIXELS))
+    wanted = MODEL.module.apply({"params": vae.params}, PIXELS / np.float32(127.5) - 1, method="encode")
+    for found, each in zip((mean, log_variance), wanted, strict=True):
+        np.testing.assert_allclose(found, each, atol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", ["light", "full"])
+def test_what_memory_has_no_room_for_in_one_pass_goes_in_chunks_and_is_the_same(monkeypatch, blocks):
+    config = VAEConfig(latent_channels=3, fold=(2, 4, 4), stages=(Stage(width=4),)) if blocks == "light" else wan_config(width=4, blocks=1)
+    model = VAEModel(config=config, loss_config=VAELossConfig())
+    params = jax.jit(model.init)(jax.random.key(0))
+    noise = lambda leaf: 0.05 * jax.random.normal(jax.random.key(leaf.size), leaf.shape)
+    params = jax.tree.map(lambda leaf: leaf + noise(leaf), params)  # zeros would hide much
+    vae = trained_vae(model, params, {"mean": np.full(config.latent_channels, 0.1), "square": np.full(config.latent_channels, 0.5)})
+    clips = np.random.default_rng(1).integers(0, 256, (2, 9, 16, 24, 3), np.uint8)
+    moments = vae.posterior(clips)
+    latents, pixels = vae.encode(clips), vae.decode(vae.encode(clips))
+    monkeypatch.setattr(restore, "_compiled", lambda *_: (None, 10**18))  # one pass would need an exabyte
+    for found, wanted in zip((*vae.posterior(clips), vae.encode(clips)), (*moments, latents), strict=True):
+        assert found.dtype == wanted.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, atol=1e-5 * max(1.0, np.abs(wanted).max()))
+    assert np.abs(vae.decode(latents).astype(int) - pixels).max() <= 1
 
 
 def test_the_fingerprint_is_of_weights_and_statistics(vae):

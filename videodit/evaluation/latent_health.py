@@ -1,28 +1,12 @@
 """Whether a VAE's latents are fit to be modelled: what each channel holds, what it costs, and how much two channels share."""
 
 from dataclasses import dataclass, field
-import functools
 import math
 from typing import Any
 
-import jax
 import numpy as np
 
-from videodit.training.models import VAEModel, to_float_pixels
-from videodit.training.restore import TrainedVAE
-
 DEAD_NATS = 0.01  # a latent; a channel whose mean KL is below holds nothing: its posterior is the prior
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _posterior(model: VAEModel, params, pixels):
-    return model.module.apply({"params": params}, to_float_pixels(pixels), method="encode")
-
-
-def posterior(vae: TrainedVAE, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and log variance, float32 `[T', H', W', C]`, of uint8 `[T, H, W, 3]`; not normalised."""
-    mean, log_variance = _posterior(vae.model, vae.params, clip[None])
-    return np.asarray(mean[0]), np.asarray(log_variance[0])
 
 
 @dataclass

@@ -11,7 +11,7 @@ from videodit.core.files import write_atomically
 from videodit.data.pipeline import Window
 from videodit.data.sizes import tokens
 from videodit.evaluation.bicubic import through_numbers, through_size
-from videodit.evaluation.latent_health import LatentHealth, posterior
+from videodit.evaluation.latent_health import LatentHealth
 from videodit.evaluation.perceptual import Perceptual, load_perceptual
 from videodit.evaluation.quality import flicker, psnr_db, ssim
 from videodit.evaluation.reconstruction import held_out_windows, reconstruct, reconstruction_picture
@@ -48,7 +48,7 @@ def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE)
     for i, (source, made) in enumerate(reconstruct(config, dataset, vae, windows)):
         numbers = tokens(source.shape[:3], stride) * channels
         measured.append(Measured(window=windows[i], of=measure(source, made, numbers, stride, lpips)))
-        health.add(*posterior(vae, source), pixels=source.size // 3)
+        health.add(*vae.posterior(source[None]), pixels=source.size // 3)
         pixels += source.size
         if i in longest:
             shown[i] = source, made
@@ -115,9 +115,7 @@ def rows(measured: Sequence[Measured]) -> dict[str, Any]:
 
 def table_row(name: str, members: Sequence[Measured]) -> dict[str, Any]:
     """Means over windows, by codec and measure (None where it applies to none), and how many dB the VAE is `above_db` each other codec."""
-    means = {
-        codec: {measure: _mean([each.of[codec][measure] for each in members]) for measure in MEASURES} for codec in CODECS
-    }
+    means = {codec: {measure: _mean([each.of[codec][measure] for each in members]) for measure in MEASURES} for codec in CODECS}
     return {
         "size": name,
         "clips": len({each.window.record for each in members}),

@@ -25,11 +25,14 @@ class VAETrainingConfig:
     """What the VAE is trained on: the batches of `stages`, the first from step 0 on and the last to `train.steps`, and its `loss`.
 
     `datasets`: directories of other data sets whose clips are trained on beside those of the experiment's own.
+    `start`: a VAE of the form of `config.vae` whose weights a run begins with, "" for new ones: a workdir, or a Wan VAE's safetensors file
+    or diffusers directory. Its latent statistics are measured anew, and its discriminator, where it has one, is not taken over.
     `cache_mb`: decoded windows are kept in memory up to so many megabytes (10^6 bytes), so that a small data set is decoded once.
     """
 
     stages: tuple[VAEStage, ...] = (VAEStage(),)
     datasets: tuple[str, ...] = ()
+    start: str = ""
     cache_mb: int = 256
     loss: VAELossConfig = field(default_factory=VAELossConfig)
 
@@ -41,7 +44,7 @@ class VAETrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentsConfig:
-    """What `encode` makes. `path` "" is WORKDIR/latents; `vae`, the VAE's workdir, "" is WORKDIR/vae.
+    """What `encode` makes. `path` "" is WORKDIR/latents; `vae`, a VAE's workdir or public weights (`restore.load_vae`), "" is WORKDIR/vae.
 
     `policy` says at what size and length clips are encoded, `max_sizes` at how many sizes (height, width) at most: each is compiled for
     every power of two of lengths. `batch`: clips encoded at once; `shard`: clips a file; `vocabulary`: pieces of the tokenizer that is
@@ -190,5 +193,5 @@ def latents_path(config: ExperimentConfig, workdir: epath.PathLike) -> epath.Pat
 
 
 def vae_path(config: ExperimentConfig, workdir: epath.PathLike) -> epath.Path:
-    """The workdir of the VAE that a workdir's latents are made with."""
+    """Where the VAE is that a workdir's latents are made with."""
     return epath.Path(config.latents.vae) if config.latents.vae else epath.Path(workdir) / "vae"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import functools
 import json
 import math
+import os
 import time
 from typing import Any
 
@@ -35,14 +36,15 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike, host: tuple[int, i
     """Encodes every window of the train split with the VAE of `config.latents.vae`, and trains the tokenizer of its captions.
 
     Run again, it writes only the shards that are missing. Several processes, each with the same arguments, share the shards: `host` is
-    (index, count), by default JAX's own. Raises UserError where the directory holds latents of another VAE, data set or size policy.
+    (index, count), by default JAX's own. Raises UserError where the directory holds latents of another VAE, data set or size policy, or the
+    VAE compresses by another stride than `config.vae` says.
     """
     host = host or (jax.process_index(), jax.process_count())
     settings, directory = config.latents, latents_path(config, workdir)
-    dataset, vae = ClipDataset(dataset_path(config, workdir)), load_vae(vae_path(config, workdir))
+    dataset, vae = ClipDataset(dataset_path(config, workdir)), _vae(config, workdir)
     contents = {
         "vae_fingerprint": vae.fingerprint,
-        "channels": config.vae.latent_channels,
+        "channels": vae.model.config.latent_channels,
         "dataset": dataset.fingerprint,
         "policy": to_dict(settings.policy),
         "max_sizes": settings.max_sizes,
@@ -86,6 +88,19 @@ def encode(config: ExperimentConfig, workdir: epath.PathLike, host: tuple[int, i
     )
     log.line(f"encode: {written.records['train']:,} latents of {len(dataset):,} clips in {len(grouped)} shapes")
     log.close()
+
+
+def _vae(config: ExperimentConfig, workdir: epath.PathLike) -> TrainedVAE:
+    """The VAE to encode with. All of it but the stride, which sizes and rows are planned by, may be other than in `config.vae`."""
+    place = vae_path(config, workdir)
+    vae = load_vae(place)
+    stride, wanted = vae.model.config.stride, config.vae.stride
+    if stride != wanted:
+        raise UserError(
+            f"latents.vae={os.fspath(place)!r} compresses (time, height, width) by {stride}, expected {wanted}, the stride of config vae: "
+            "name another VAE, or give config vae, latents.policy.grid and its token budget for this one"
+        )
+    return vae
 
 
 def _tokenizer(dataset: ClipDataset, settings: LatentsConfig) -> bytes:

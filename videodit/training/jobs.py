@@ -31,7 +31,8 @@ class Job:
     """A training job. `work` gives what a host batch asks for: `tokens` (or clips), `slots` and `flops` of the step.
 
     `pictures(state, directory)` writes what the model makes now. `device_features`: what of a batch the step reads; `constants`: arrays on
-    the devices that it reads with every batch. `bad`: records that could not be read. `notes`: lines for the log.
+    the devices that it reads with every batch. `bad`: records that could not be read. `notes`: lines for the log. `start`: gives the
+    parameters that a run begins with, where these are not drawn from its seed.
     """
 
     model: Any
@@ -43,6 +44,7 @@ class Job:
     bad: BadRecords = field(default_factory=BadRecords)
     constants: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    start: Callable[[], Any] | None = None
 
     def worth(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The work of the whole step, as far as the rows that this process holds tell."""
@@ -71,6 +73,7 @@ def vae_model(config: ExperimentConfig) -> VAEModel:
 
 def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
     from videodit.evaluation.reconstruction import write_reconstructions
+    from videodit.training.restore import load_start
 
     settings, model, directory = config.vae_training, vae_model(config), dataset_path(config, workdir)
     bad, mesh = BadRecords(config.train.bad_share), make_mesh(config.mesh)
@@ -91,6 +94,7 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
             flops[shape] = 3 * forward.lower(params, jax.ShapeDtypeStruct(shape, jnp.float32)).cost_analysis()["flops"]
         return {"tokens": float(shape[0]), "slots": float(shape[0]), "flops": flops[shape]}
 
+    constants, notes = _perceptual(settings.loss.perceptual, mesh)
     return Job(
         model=model,
         batches=vae_batches(StagedBatches(settings.stages, sources), config.train.threads),
@@ -99,7 +103,9 @@ def _vae_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
         device_features=("pixels",),
         pictures=lambda state, to: write_reconstructions(config, directory, model, state["ema"], to),
         bad=bad,
-        **_perceptual(settings.loss.perceptual, mesh),
+        constants=constants,
+        notes=(*notes, f"it began with the weights of {settings.start}") if settings.start else notes,
+        start=(lambda: load_start(settings.start, config.vae)) if settings.start else None,
     )
 
 
@@ -113,16 +119,13 @@ def check_batches(stages: Sequence[VAEStage], mesh: Mesh) -> None:
             raise UserError(f"vae_training batch is {stage.batch}, expected a multiple of mesh data x fsdp, {ways}, where frames are split")
 
 
-def _perceptual(config: PerceptualConfig, mesh: Mesh) -> dict[str, Any]:
-    """What LPIPS adds to a job: its weights, whole on every device, and a line that says whether it is on."""
+def _perceptual(config: PerceptualConfig, mesh: Mesh) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The constants that LPIPS adds to a job, its weights, whole on every device, and a line that says whether it is on."""
     weights = config.load()
     if weights is None:
         why = "its weight is 0" if config.network else "vae_training.loss.perceptual.network and heads name no weights"
-        return {"notes": (f"LPIPS is off: {why}",)}
-    return {
-        "constants": {"perceptual": jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))},
-        "notes": (f"LPIPS is on, by {config.network}",),
-    }
+        return {}, (f"LPIPS is off: {why}",)
+    return {"perceptual": jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))}, (f"LPIPS is on, by {config.network}",)
 
 
 def dit_model(config: ExperimentConfig, latent_channels: int, vocabulary: int) -> DiTModel:

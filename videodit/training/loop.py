@@ -1,11 +1,14 @@
 """One training loop for every model: read it from top to bottom."""
 
+from collections.abc import Callable
 import math
 import time
+from typing import Any
 
 from etils import epath
 import jax
 from jax.experimental import multihost_utils
+import jax.numpy as jnp
 
 from videodit.core.config import write_config
 from videodit.core.memory import peak_rss_bytes
@@ -16,7 +19,7 @@ from videodit.training.checkpoints import Checkpoints
 from videodit.training.config import ExperimentConfig
 from videodit.training.jobs import Job, make_job
 from videodit.training.metrics import Log, MetricsWriter, clock, matmul_flops_per_second, mean_of
-from videodit.training.state import init_state, make_optimizer, make_step, plays
+from videodit.training.state import State, init_state, make_optimizer, make_step, plays
 
 
 class NotFinite(RuntimeError):
@@ -42,7 +45,7 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
     make = lambda: init_state(job.model, optimizer, settings.seed)
     shardings = tree_shardings(jax.eval_shape(make), job.model.axes, mesh)
     checkpoints, log = Checkpoints(workdir, settings.keep), Log(workdir, quiet=not first)
-    state = jax.jit(make, out_shardings=shardings)()
+    state = _first_state(make, shardings, job.start if checkpoints.latest is None else None)
     if checkpoints.latest is not None:
         state, position = checkpoints.restore(state)
         job.batches.set_state(position)
@@ -117,6 +120,16 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
     metrics.close()
     log.line(f"{config.model}: step {settings.steps} of {settings.steps} done")
     log.close()
+
+
+def _first_state(make: Callable[[], State], shardings: State, start: Callable[[], Any] | None) -> State:
+    """The state at step 0. The parameters and their average are those that `start` gives, if any; all else is new."""
+    weights = start() if start else None  # first: it may not fit, and should say so before anything is compiled
+    state = jax.jit(make, out_shardings=shardings)()
+    if weights is None:
+        return state
+    layout = {name: shardings[name] for name in ("params", "ema")}
+    return state | jax.jit(lambda weights: {name: jax.tree.map(jnp.copy, weights) for name in layout}, out_shardings=layout)(weights)
 
 
 def _check_finite(told: dict, step: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 import functools
+import os
 from typing import Any
 
 from etils import epath
@@ -11,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from videodit.core.config import read_config
+from videodit.core.errors import UserError
 from videodit.core.memory import free_bytes
+from videodit.models.vae.config import VAEConfig
 from videodit.models.vae.losses import VAELossConfig
-from videodit.models.vae.streaming import decode_chunks, encode_chunks, make_plan
+from videodit.models.vae.streaming import Moments, decode_chunks, encode_chunks, make_plan
 from videodit.models.vae.wan import is_wan, load_wan
 from videodit.sharding.rules import path_name
 from videodit.training.checkpoint_contents import fingerprint
@@ -23,12 +26,12 @@ from videodit.training.jobs import vae_model
 from videodit.training.models import VAEModel, to_float_pixels
 
 
-def _encode(model: VAEModel, params, mean, std, pixels):
-    return (model.module.apply({"params": params}, to_float_pixels(pixels), method="encode")[0] - mean) / std
+def _moments(model: VAEModel, params, pixels):
+    return jnp.concatenate(model.module.apply({"params": params}, to_float_pixels(pixels), method="encode"), axis=-1)
 
 
-def _decode(model: VAEModel, params, mean, std, latents):
-    pixels = model.module.apply({"params": params}, latents * std + mean, method="decode")
+def _decode(model: VAEModel, params, latents):
+    pixels = model.module.apply({"params": params}, latents, method="decode")
     return jnp.round((jnp.clip(pixels, -1.0, 1.0) + 1.0) * 127.5).astype(jnp.uint8)
 
 
@@ -37,8 +40,7 @@ def _decode(model: VAEModel, params, mean, std, latents):
 def _compiled(function: Callable, model: VAEModel, x: jax.ShapeDtypeStruct) -> tuple[Callable, int]:
     """The function for arrays like `x`, and the bytes that it needs beside them and the weights."""
     weights = jax.eval_shape(model.init, jax.random.key(0))
-    channels = jax.ShapeDtypeStruct((model.config.latent_channels,), np.float32)
-    made = jax.jit(functools.partial(function, model)).lower(weights, channels, channels, x).compile()
+    made = jax.jit(functools.partial(function, model)).lower(weights, x).compile()
     told = made.memory_analysis()
     return made, told.temp_size_in_bytes + told.output_size_in_bytes
 
@@ -63,16 +65,22 @@ class TrainedVAE:
 
         In one pass where memory has room for it, else clip by clip in chunks and tiles.
         """
-        return self._all(_encode, self.encode_stream, np.asarray(pixels, np.uint8))
+        return (self.posterior(pixels)[0] - self.mean) / self.std
+
+    def posterior(self, pixels: np.ndarray) -> Moments:
+        """Mean and log variance, float32 `[B, T', H', W', C]` each, of what `encode` takes, in the memory that it takes; not normalised."""
+        stream = lambda clip, size: (np.concatenate(moments, axis=-1) for moments in self._posterior_stream(clip, size))
+        mean, log_variance = np.split(self._all(_moments, stream, np.asarray(pixels, np.uint8)), 2, axis=-1)
+        return mean, log_variance
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """What `encode` gives -> uint8 `[B, T, H, W, 3]`; in one pass where memory has room for it."""
-        return self._all(_decode, self.decode_stream, np.asarray(latents, np.float32))
+        return self._all(_decode, self._pixel_stream, np.asarray(latents, np.float32) * self.std + self.mean)
 
     def _all(self, function: Callable, stream: Callable, x: np.ndarray) -> np.ndarray:
         run, needed = _compiled(function, self.model, jax.ShapeDtypeStruct(x.shape, x.dtype))
         if needed <= 0.75 * free_bytes():
-            return np.asarray(run(self.params, self.mean, self.std, x))
+            return np.asarray(run(self.params, x))
         return np.stack([np.concatenate(list(stream(clip, clip.shape[1:3]))) for clip in x])
 
     def encode_stream(self, frames: Iterable[np.ndarray], size: tuple[int, int], budget: int | None = None) -> Iterator[np.ndarray]:
@@ -80,21 +88,28 @@ class TrainedVAE:
 
         `budget`: bytes of device memory to stay in, by default three quarters of what is free.
         """
-        plan = make_plan(self.model.module, self.params, size, "encode", budget)
-        for latents in encode_chunks(self.model.module, self.params, frames, plan):
-            yield (latents - self.mean) / self.std
+        for mean, _ in self._posterior_stream(frames, size, budget):
+            yield (mean - self.mean) / self.std
 
     def decode_stream(self, latents: Iterable[np.ndarray], size: tuple[int, int], budget: int | None = None) -> Iterator[np.ndarray]:
         """Frames, uint8 `[n, H, W, 3]` at a time, of one video's latents `[H', W', C]`, of `size`, as they come."""
+        return self._pixel_stream((each * self.std + self.mean for each in latents), size, budget)
+
+    def _posterior_stream(self, frames: Iterable[np.ndarray], size: tuple[int, int], budget: int | None = None) -> Iterator[Moments]:
+        plan = make_plan(self.model.module, self.params, size, "encode", budget)
+        return encode_chunks(self.model.module, self.params, frames, plan)
+
+    def _pixel_stream(self, latents: Iterable[np.ndarray], size: tuple[int, int], budget: int | None = None) -> Iterator[np.ndarray]:
+        """Of latents that are not normalised."""
         _, h, w = self.model.config.stride
         plan = make_plan(self.model.module, self.params, (size[0] * h, size[1] * w), "decode", budget)
-        yield from decode_chunks(self.model.module, self.params, (each * self.std + self.mean for each in latents), plan)
+        return decode_chunks(self.model.module, self.params, latents, plan)
 
 
 def trained_vae(model: VAEModel, params: Any, statistics: dict[str, Any]) -> TrainedVAE:
     """A TrainedVAE of weights and running statistics."""
-    mean, square = np.asarray(statistics["mean"]), np.asarray(statistics["square"])
-    std = np.sqrt(np.maximum(square - mean**2, 1e-6)).astype(np.float32)
+    mean, square = (np.asarray(statistics[name], np.float32) for name in ("mean", "square"))
+    std = np.sqrt(np.maximum(square - mean**2, 1e-6))
     return TrainedVAE(model=model, params=params, mean=mean, std=std)
 
 
@@ -104,8 +119,27 @@ def load_vae(place: epath.PathLike) -> TrainedVAE:
     Raises UserError where it is neither.
     """
     if is_wan(place):
+        if not epath.Path(place).exists():
+            raise UserError(f"{os.fspath(place)!r} does not exist, expected a Wan VAE's safetensors file")
         config, params, mean, std = load_wan(place)
         return TrainedVAE(model=VAEModel(config=config, loss_config=VAELossConfig()), params=params, mean=mean, std=std)
     config = read_experiment(read_config(place))
     weights, _ = restore_weights(place)
     return trained_vae(vae_model(config), weights["ema"], weights["statistics"])
+
+
+def load_start(place: epath.PathLike, config: VAEConfig) -> Any:
+    """The parameters of the VAE at `place`, as `load_vae` takes it, for one of `config` that is trained on; computing types may differ.
+
+    Raises UserError where its form is another.
+    """
+    vae = load_vae(place)
+    found, wanted = ({name: getattr(each, name) for name in _FORM} for each in (vae.model.config, config))
+    other = [name for name in _FORM if found[name] != wanted[name]]
+    if other:
+        said = "; ".join(f"its {name} is {found[name]}, and config vae has {wanted[name]}" for name in other)
+        raise UserError(f"vae_training.start={os.fspath(place)!r} is a VAE of another form: {said}")
+    return vae.params
+
+
+_FORM = ("latent_channels", "fold", "stages", "decoder_blocks", "widths", "blocks", "shortcuts", "codec")

@@ -19,6 +19,8 @@ from videodit.core.errors import UserError
 from videodit.core.memory import free_bytes
 from videodit.models.vae.model import VAE
 
+Moments = tuple[np.ndarray, np.ndarray]  # mean and log variance
+
 _WORTHWHILE = 1024  # latents in a chunk: more at once are no faster, and only take memory
 _LONGEST = 8  # latents in a chunk, along time
 _SMALLEST, _PROBE = 16, 8  # latents along a tile's side; and along that of the tile whose memory is looked at
@@ -68,8 +70,8 @@ def make_plan(module: VAE, params: Any, size: tuple[int, int], direction: str, b
     return Plan(chunk=1, tile=tile, bytes=needed)
 
 
-def encode_chunks(module: VAE, params: Any, frames: Iterable[np.ndarray], plan: Plan) -> Iterator[np.ndarray]:
-    """Means of the latents, float32 `[n, H', W', C]` at a time, of frames, uint8 `[H, W, 3]` each, as they come.
+def encode_chunks(module: VAE, params: Any, frames: Iterable[np.ndarray], plan: Plan) -> Iterator[Moments]:
+    """Mean and log variance of the latents, float32 `[n, H', W', C]` each, n at a time, of frames, uint8 `[H, W, 3]`, as they come.
 
     Where the last frames make no whole latent, the last one is held.
     """
@@ -78,7 +80,8 @@ def encode_chunks(module: VAE, params: Any, frames: Iterable[np.ndarray], plan: 
     for number, (pixels, latents) in enumerate(_chunks(frames, plan.chunk, time)):
         if tiled is None:
             tiled = _Tiled(module, params, "encode", (pixels.shape[1] // h, pixels.shape[2] // w), plan.tile)
-        yield tiled(pixels, first=number == 0)[:latents]
+        mean, log_variance = np.split(tiled(pixels, first=number == 0)[:latents], 2, axis=-1)
+        yield mean, log_variance
 
 
 def decode_chunks(module: VAE, params: Any, latents: Iterable[np.ndarray], plan: Plan) -> Iterator[np.ndarray]:
@@ -110,12 +113,15 @@ def _chunks(items: Iterable[np.ndarray], chunk: int, time: int) -> Iterator[tupl
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 4), donate_argnums=3)
 def _step(module: VAE, direction: str, params, cache, first: bool, x):
-    """A chunk `[T, H, W, C]` and what the one before it kept -> what it gives, float32, and what it keeps."""
+    """A chunk `[T, H, W, C]` and what the one before it kept -> what it gives, float32, and what it keeps.
+
+    Encoding gives mean and log variance one behind the other along the channels.
+    """
     if direction == "encode":
         x = x.astype(jnp.float32) / 127.5 - 1.0
     variables = {"params": params} if first else {"params": params, "cache": cache}
     out, kept = module.apply(variables, x[None], first, method=direction, mutable=["cache"])
-    return (out[0] if direction == "encode" else out)[0], kept["cache"]
+    return (jnp.concatenate(out, axis=-1) if direction == "encode" else out)[0], kept["cache"]
 
 
 class _Tiled:
