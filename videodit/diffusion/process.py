@@ -126,7 +126,7 @@ def flow_loss(
     divides. The divisor is of `balance` alone, so that `level_weight` does not cancel; it is at least 1 where any token counts.
     """
     error = jnp.square(velocity - (noise - clean)).mean(axis=-1) * level_weight(level, config)
-    counted = counted.astype(error.dtype)
-    size = jnp.maximum(sum_over_samples(counted, segment_ids), 1)  # in noised tokens, of the sample that a token is of
-    share = counted * size**-config.balance
+    share = counted.astype(error.dtype)
+    if config.balance:
+        share *= jnp.maximum(sum_over_samples(share, segment_ids), 1) ** -config.balance
     return (error * share).sum(), share.sum()

@@ -6,6 +6,9 @@ import jax.numpy as jnp
 
 def sum_over_samples(values_BxL: jax.Array, segment_ids_BxL: jax.Array) -> jax.Array:
     """`[B, L]`: for each token the sum of `values` over the tokens of its own sample; 0 at padding. Segment ids are at most L."""
-    rows, length = segment_ids_BxL.shape
-    totals = jnp.zeros((rows, length + 1), values_BxL.dtype).at[jnp.arange(rows)[:, None], segment_ids_BxL].add(values_BxL)
-    return jnp.take_along_axis(totals.at[:, 0].set(0), segment_ids_BxL, axis=1)
+
+    def of_row(values, segment_ids):
+        totals = jnp.zeros(len(values) + 1, values.dtype).at[segment_ids].add(values)
+        return totals.at[0].set(0)[segment_ids]
+
+    return jax.vmap(of_row)(values_BxL, segment_ids_BxL)  # row by row, so that rows may lie on any device
