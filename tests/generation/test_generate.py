@@ -2,29 +2,31 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from videodit.core.errors import UserError
 from videodit.data.packing import concatenate_rows, tokens_of
-from videodit.diffusion.guidance import guide
+from videodit.diffusion.guidance import GuidanceConfig
+from videodit.diffusion.shift import ShiftConfig
 from videodit.diffusion.solvers import noise_schedule
-from videodit.generation.generate import Request, _without_text, first_fit
+from videodit.generation.generate import Request, first_fit
 from videodit.generation.sample import load_generator
 
 # Prompts of different lengths; sizes that were trained on and sizes that were not, on the grid of 8 pixels and 4 frames and off it.
 REQUESTS = [
     Request(prompt="a red ball rolls left", frames=9, height=16, width=24, seed=1),
     Request(prompt="", frames=1, height=16, width=16, seed=2),
-    Request(prompt="a blue cube slides right", frames=6, height=21, width=18, seed=3),
+    Request(prompt="a blue cube slides right", frames=6, height=21, width=18, seed=3, negative="a red ball"),
     Request(prompt="a green cone stays still, and more words than fit", frames=5, height=8, width=40, seed=4),
 ]
 
 
 @pytest.fixture(scope="module")
 def config(tiny, tiny_job):
-    return tiny(data={"path": str(tiny_job / "dataset")}, sample={"steps": 2, "guidance": 2.0})
+    return tiny(data={"path": str(tiny_job / "dataset")}, sample={"steps": 2})
 
 
 @pytest.fixture(scope="module")
@@ -91,31 +93,40 @@ def rows_of(generator, prompt, noise):
     return {name: jnp.asarray(value) for name, value in concatenate_rows([[sample]], 40).items() if name != "clip"}
 
 
-@pytest.fixture(scope="module")
-def noise():
-    return np.random.default_rng(0).normal(size=(3, 2, 3, 6)).astype(np.float32)
-
-
 def predicted(generator, row, patches, level):
     is_patch = row["modality"] == 2
     out = generator.model.module.apply({"params": generator.params}, patches, jnp.where(is_patch, level, 0.0), row)
     return out[is_patch]
 
 
-def test_rows_without_text_are_rows_of_the_empty_caption(generator, noise):
-    with_words, empty = rows_of(generator, "a red ball rolls left", noise), rows_of(generator, "", noise)
-    without = _without_text(with_words)
-    assert (without["segment_ids"] > 0).sum() == (empty["segment_ids"] > 0).sum()
-    found = predicted(generator, without, without["patches"], 0.7)
-    np.testing.assert_allclose(found, predicted(generator, empty, empty["patches"], 0.7), atol=1e-5)
-    assert np.abs(found - predicted(generator, with_words, with_words["patches"], 0.7)).max() > 1e-5
+# Solvers that draw noise, statistics of a clip and a shift by its size: all of it is a clip's own.
+EVERYTHING = {
+    "solver": "sde-dpm++",
+    "guidance": GuidanceConfig(scale=4.0, interval=(0.1, 0.9), rescale=0.5, parallel=0.1, limit=0.5, momentum=-0.5),
+    "shift": ShiftConfig(low_tokens=4, high_tokens=40),
+}
 
 
-@pytest.mark.parametrize("scale", [1.0, 3.0])
-def test_guidance_leads_from_the_empty_caption_to_the_prompt(generator, config, scale):
-    request = REQUESTS[0]
-    start = generator._sample(0, request)["patches"][-18:].reshape(3, 2, 3, 6)
-    rows = [rows_of(generator, prompt, start) for prompt in (request.prompt, "")]
+@pytest.mark.parametrize("solver", ["euler", "heun", "dpm++", "unipc", "sde-dpm++"])
+def test_with_every_solver_clips_made_together_equal_clips_made_one_at_a_time(generator, config, solver):
+    settings = dataclasses.replace(config.sample, **EVERYTHING | {"solver": solver})
+    for request, clip in zip(REQUESTS[:3:2], generator(REQUESTS, settings)[:3:2]):
+        (alone,) = generator([request], settings)
+        assert far(alone, clip) <= 1
+
+
+def test_a_stochastic_solver_gives_the_same_clip_with_the_same_seed(generator, config, clips):
+    settings = dataclasses.replace(config.sample, solver="sde-dpm++")
+    first, second = generator(REQUESTS, settings), generator(REQUESTS, settings)
+    assert all((a == b).all() for a, b in zip(first, second)) and far(first[0], clips[0]) > 1
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("negative", ["", "a green cone stays still"])
+def test_guidance_leads_from_the_negative_prompt_to_the_prompt(generator, config, scale, negative):
+    request = dataclasses.replace(REQUESTS[0], negative=negative)
+    start = np.asarray(jax.random.normal(jax.random.key(request.seed), generator.latent_shape(request)))
+    rows = [rows_of(generator, prompt, start) for prompt in (request.prompt, request.negative)]
 
     def velocity(x, t):
         level = jnp.full(rows[0]["segment_ids"].shape, t)
@@ -123,7 +134,7 @@ def test_guidance_leads_from_the_empty_caption_to_the_prompt(generator, config, 
         for row in rows:
             patches = jnp.zeros_like(row["patches"]).at[row["modality"] == 2].set(x)
             both.append(predicted(generator, row, patches, level))
-        return guide(*both, scale) if scale != 1 else both[0]
+        return both[1] + scale * (both[0] - both[1])
 
     is_patch = rows[0]["modality"] == 2
     levels, x = noise_schedule(2, 1.0), rows[0]["patches"][is_patch]
@@ -142,10 +153,10 @@ def test_a_clip_of_nothing_is_named(wrong):
         Request(**({"prompt": "", "frames": 1, "height": 8, "width": 8} | wrong))
 
 
-def test_first_fit_keeps_every_sample_in_a_row_that_holds_it():
+def test_first_fit_keeps_the_copies_of_every_clip_in_one_row_that_holds_them():
     random = np.random.default_rng(0)
-    samples = [{"text_ids": np.zeros(n)} for n in random.integers(1, 30, 40)]
-    rows = first_fit(samples, 32)
-    assert sorted(id(sample) for row in rows for sample in row) == sorted(map(id, samples))
-    filled = [sum(len(sample["text_ids"]) for sample in row) for row in rows]
+    units = [[{"text_ids": np.zeros(n)}, {"text_ids": np.zeros(1)}] for n in random.integers(1, 30, 40)]
+    rows = first_fit(units, 32)
+    assert sorted(id(unit) for row in rows for unit in row) == sorted(map(id, units))
+    filled = [sum(len(sample["text_ids"]) for unit in row for sample in unit) for row in rows]
     assert max(filled) <= 32 and len(rows) <= 1.3 * sum(filled) / 32

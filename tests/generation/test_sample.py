@@ -80,8 +80,8 @@ def test_prompts_of_the_worlds_are_those_that_training_never_saw(tiny, tiny_job)
 
 
 def test_requests_take_prompts_sizes_lengths_and_seeds_in_turn(tiny):
-    config = tiny(sample={"sizes": ((16, 24), (24, 16)), "frames": (1, 5, 9)})
+    config = tiny(sample={"sizes": ((16, 24), (24, 16)), "frames": (1, 5, 9), "negative": "c"})
     found = requests_for(config, [{"prompt": "a"}, {"prompt": "b"}], 6, seed=10)
     assert [request.seed for request in found] == list(range(10, 16))
     assert {(request.prompt, request.height) for request in found} == {("a", 16), ("b", 24)}
-    assert [request.frames for request in found] == [1, 5, 9, 1, 5, 9]
+    assert [request.frames for request in found] == [1, 5, 9, 1, 5, 9] and {request.negative for request in found} == {"c"}

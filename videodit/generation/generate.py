@@ -1,4 +1,7 @@
-"""From prompts of any sizes to clips: prompts packed into rows, one ODE for all of them, decoded each at its own size."""
+"""From prompts of any sizes to clips: prompts packed into rows, one flow for all of them, decoded each at its own size.
+
+Where guidance acts, each clip lies in its row twice, with its prompt and with its negative prompt, so that one pass gives both velocities.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +15,13 @@ import numpy as np
 
 from videodit.core.errors import UserError
 from videodit.core.patches import unpatchify
-from videodit.core.segments import PADDING, PATCH, TEXT
+from videodit.core.segments import PATCH
 from videodit.data.packing import concatenate_rows, tokens_of
-from videodit.diffusion.guidance import guide
+from videodit.diffusion.guidance import GuidanceConfig, guide, start_memory
 from videodit.diffusion.process import to_velocity
-from videodit.diffusion.solvers import heun, noise_schedule
-from videodit.models.text.tokenizer import BEGIN, Tokenizer
+from videodit.diffusion.shift import shift_of
+from videodit.diffusion.solvers import SOLVERS, SolverName, noise_schedule
+from videodit.models.text.tokenizer import Tokenizer
 from videodit.training.config import SampleConfig
 from videodit.training.models import DiTModel
 from videodit.training.restore import TrainedVAE
@@ -27,13 +31,17 @@ ROW_STEP = 32  # rows of prompts that are longer than training's are rounded up 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One clip to make: `frames` frames of `height` x `width` pixels; 1 frame is an image. Equal seeds give equal noise."""
+    """One clip to make: `frames` frames of `height` x `width` pixels; 1 frame is an image. Equal seeds give equal noise.
+
+    Guidance leads from `negative`, by default the empty caption, to `prompt`.
+    """
 
     prompt: str
     frames: int
     height: int
     width: int
     seed: int = 0
+    negative: str = ""
 
     def __post_init__(self):
         for name in ("frames", "height", "width"):
@@ -63,75 +71,95 @@ class Generator:
 
     def __call__(self, requests: Sequence[Request], settings: SampleConfig) -> list[np.ndarray]:
         """The clips, uint8 `[T, H, W, 3]`, in the order of `requests`."""
-        samples = [self._sample(number, request) for number, request in enumerate(requests)]
-        length = max(self.row_length, math.ceil(max(len(each["text_ids"]) for each in samples) / ROW_STEP) * ROW_STEP)
-        rows = first_fit(samples, length)
-        levels = noise_schedule(settings.steps, settings.shift)
+        units = [self._sample(number, request, settings.guidance.acts) for number, request in enumerate(requests)]
+        length = max(self.row_length, math.ceil(max(map(_length, units)) / ROW_STEP) * ROW_STEP)
+        rows = first_fit(units, length)
+        keys = np.stack([jax.random.key_data(jax.random.key(request.seed)) for request in requests])
         latents: list[Any] = [None] * len(requests)
         for start in range(0, len(rows), self.rows):
             chunk = rows[start : start + self.rows]
-            batch = concatenate_rows([*chunk, *[[] for _ in range(self.rows - len(chunk))]], length)
-            solved = np.asarray(_solve(self.model, self.params, _arrays(batch), levels, settings.guidance))
-            for row, row_samples in zip(solved, chunk):
+            chunk = [*chunk, *[[] for _ in range(self.rows - len(chunk))]]
+            batch = concatenate_rows([[sample for unit in row for sample in unit] for row in chunk], length) | _twins(chunk, length)
+            batch["keys"] = keys[batch.pop("clip")]
+            shift = np.broadcast_to(shift_of(settings.shift, batch["extent"]), batch["modality"].shape)
+            levels = noise_schedule(settings.steps, shift) * (batch["modality"] == PATCH)  # text and padding stay clean
+            solved = np.asarray(_solve(self.model, settings.solver, settings.guidance, self.params, batch, levels))
+            for row, units_of_row in zip(solved, chunk):
                 position = 0
-                for sample in row_samples:
-                    stop = position + len(sample["text_ids"])
+                for unit in units_of_row:
+                    sample, stop = unit[0], position + _length(unit[:1])
                     number, patches = int(sample["clip"][0]), row[position:stop][sample["modality"] == PATCH]
                     latents[number] = unpatchify(patches, tuple(sample["extent"][0]), self.model.config.patch)
-                    position = stop
+                    position += _length(unit)
         return [_crop(self.vae.decode(latent[None])[0], request) for latent, request in zip(latents, requests)]
 
-    def _sample(self, number: int, request: Request) -> dict[str, np.ndarray]:
-        """Text and start noise of one request."""
+    def _sample(self, number: int, request: Request, guided: bool) -> list[dict[str, np.ndarray]]:
+        """Text and start noise of one request, and where it is `guided` the same noise after its negative prompt."""
         noise = np.asarray(jax.random.normal(jax.random.key(request.seed), self.latent_shape(request)))
-        return tokens_of(noise, self.tokenizer.encode(request.prompt, self.max_text_tokens), self.model.config.patch, number)
+        prompts = [request.prompt, request.negative] if guided else [request.prompt]
+        return [
+            tokens_of(noise, self.tokenizer.encode(prompt, self.max_text_tokens), self.model.config.patch, number) for prompt in prompts
+        ]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _solve(model: DiTModel, params, batch, levels, guidance):
-    """Rows with their captions above the same rows without: one pass gives both velocities."""
-    without = _without_text(batch)
-    both = {name: jnp.concatenate([batch[name], without[name]]) for name in batch}
-    is_patch = both["modality"] == PATCH
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _solve(model: DiTModel, solver: SolverName, guidance: GuidanceConfig, params, batch, levels):
+    """Integrates rows of noise along `levels` `[steps + 1, B, L]`. Both copies of a clip follow the same guided velocity."""
 
-    def velocity(x, t):
-        twice, level = jnp.concatenate([x, x]), jnp.where(is_patch, t, 0.0)
-        out = to_velocity(model.module.apply({"params": params}, twice, level, both), twice, level, model.process)
-        return guide(*jnp.split(out, 2), guidance)
+    def velocity(x, level, memory):
+        own = to_velocity(model.module.apply({"params": params}, x, level, batch), x, level, model.process)
+        if not guidance.acts:
+            return own, memory
+        twin, first = jnp.take_along_axis(own, batch["twin"][..., None], axis=1), batch["first"][..., None]
+        return guide(jnp.where(first, own, twin), jnp.where(first, twin, own), x, level, batch["segment_ids"], guidance, memory)
 
-    return heun(velocity, batch["patches"], levels)
+    # A token's noise is of its clip's seed and its place in the clip: packing does not change it, and both copies draw the same.
+    frame, row, column = jnp.moveaxis(batch["positions"], -1, 0)
+    place = (frame * batch["extent"][..., 1] + row) * batch["extent"][..., 2] + column
+
+    def noise(step):
+        fold = lambda key, place: jax.random.fold_in(jax.random.fold_in(key, step), place)
+        draw = lambda key, place: jax.random.normal(fold(key, place), batch["patches"].shape[-1:])
+        return jax.vmap(jax.vmap(draw))(jax.random.wrap_key_data(batch["keys"]), place)
+
+    return SOLVERS[solver](velocity, batch["patches"], levels, start_memory(batch["patches"], guidance), noise)
 
 
-def first_fit(samples: Sequence[dict[str, np.ndarray]], length: int) -> list[list[dict[str, np.ndarray]]]:
-    """Rows of samples, each sample in the first row that has room; the longest samples go first."""
-    rows: list[list[dict[str, np.ndarray]]] = []
+Unit = list[dict[str, np.ndarray]]  # the one or two samples of a request, which share a row
+
+
+def _length(unit: Unit) -> int:
+    return sum(len(sample["text_ids"]) for sample in unit)
+
+
+def first_fit(units: Sequence[Unit], length: int) -> list[list[Unit]]:
+    """Rows of units, each in the first row that has room; the longest go first."""
+    rows: list[list[Unit]] = []
     room: list[int] = []
-    for sample in sorted(samples, key=lambda each: -len(each["text_ids"])):
-        need = len(sample["text_ids"])
-        place = next((i for i, free in enumerate(room) if free >= need), None)
+    for unit in sorted(units, key=lambda each: -_length(each)):
+        place = next((i for i, free in enumerate(room) if free >= _length(unit)), None)
         if place is None:
             place = len(rows)
             rows.append([])
             room.append(length)
-        rows[place].append(sample)
-        room[place] -= need
+        rows[place].append(unit)
+        room[place] -= _length(unit)
     return rows
 
 
-def _arrays(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name: value for name, value in batch.items() if name != "clip"}
-
-
-def _without_text(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """The same rows with the empty caption: the begin token stays, moved to where a caption ends, and the other words are padding."""
-    is_text = batch["modality"] == TEXT
-    last = is_text & (batch["positions"][..., 0] == -1)
-    words = is_text & ~last
-    return batch | {
-        "text_ids": jnp.where(last, BEGIN, jnp.where(words, 0, batch["text_ids"])),
-        "modality": jnp.where(words, PADDING, batch["modality"]),
-        "segment_ids": jnp.where(words, 0, batch["segment_ids"]),
-    }
+def _twins(rows: Sequence[Sequence[Unit]], length: int) -> dict[str, np.ndarray]:
+    """`twin` int32 `[B, L]`: where in its row a patch's copy lies, itself where it has none; `first` bool `[B, L]`: is it the prompt's?"""
+    twin, first = np.tile(np.arange(length, dtype=np.int32), (len(rows), 1)), np.ones((len(rows), length), bool)
+    for row, units in enumerate(rows):
+        position = 0
+        for unit in units:
+            places = []
+            for sample in unit:
+                places.append(position + np.flatnonzero(sample["modality"] == PATCH))
+                position += len(sample["text_ids"])
+            twin[row, places[0]], twin[row, places[-1]] = places[-1], places[0]
+            first[row, places[-1]] = len(places) == 1
+    return {"twin": twin, "first": first}
 
 
 def _crop(pixels: np.ndarray, request: Request) -> np.ndarray:

@@ -72,6 +72,7 @@ def requests_for(config: ExperimentConfig, asked: list[dict[str, Any]], count: i
             height=sizes[i % len(sizes)][0],
             width=sizes[i % len(sizes)][1],
             seed=seed + i,
+            negative=config.sample.negative,
         )
         for i in range(count)
     ]
@@ -116,10 +117,14 @@ def sample_command(
     0 seconds, or less than a frame's time, is an image and becomes a png; everything else an mp4.
     """
     config = read_experiment(read_config(workdir))
-    given = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
-    settings = dataclasses.replace(config.sample, **given)
+    settings = config.sample
+    if steps is not None:
+        settings = dataclasses.replace(settings, steps=steps)
+    if guidance is not None:
+        settings = dataclasses.replace(settings, guidance=dataclasses.replace(settings.guidance, scale=guidance))
     frames = max(1, round(seconds * settings.fps))
-    requests = [Request(prompt=prompt, frames=frames, height=size[0], width=size[1], seed=seed + i) for i in range(count)]
+    asked = Request(prompt=prompt, negative=settings.negative, frames=frames, height=size[0], width=size[1])
+    requests = [dataclasses.replace(asked, seed=seed + i) for i in range(count)]
     folder = epath.Path(output) if output else epath.Path(workdir) / "outputs"
     folder.mkdir(parents=True, exist_ok=True)
     clips = load_generator(config, workdir)(requests, settings)

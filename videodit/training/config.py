@@ -13,7 +13,10 @@ from videodit.data.order import PackingConfig
 from videodit.data.pipeline import VAEStage
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
+from videodit.diffusion.guidance import GuidanceConfig
 from videodit.diffusion.process import ProcessConfig
+from videodit.diffusion.shift import ShiftConfig, check_shift
+from videodit.diffusion.solvers import SolverName
 from videodit.models.dit.model import DiTConfig
 from videodit.models.vae.config import VAEConfig
 from videodit.models.vae.losses import VAELossConfig
@@ -106,20 +109,32 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
-    """How samples are drawn: solver steps of Heun's method, guidance scale, shift of the levels, rows at once.
+    """How samples are drawn: by `steps` steps of `solver`, levels shifted towards noise by `shift`, led by `guidance`; a number for it
+    is its scale.
 
+    Heun's method costs 2 evaluations a step and one in the last, all others 1; "sde-dpm++" draws new noise in each step. `negative`: what
+    samples are led away from, by default the empty caption. `fps`: frames a second.
     `prompts`, `sizes` (height, width) and `frames` are of the samples drawn while training; no prompts draws captions of held-out clips.
     """
 
+    solver: SolverName = "heun"
     steps: int = 20
-    guidance: float = 2.0
-    shift: float = 1.0
+    guidance: GuidanceConfig | float = field(default_factory=GuidanceConfig)
+    negative: str = ""
+    shift: ShiftConfig | float = 1.0
     fps: float = 8.0
     prompts: tuple[str, ...] = ()
     count: int = 8
     sizes: tuple[tuple[int, int], ...] = ((40, 40),)
     frames: tuple[int, ...] = (9,)
     seed: int = 0
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise UserError(f"sample.steps is {self.steps}, expected 1 or more")
+        check_shift(self.shift, "sample.shift")
+        if not isinstance(self.guidance, GuidanceConfig):
+            object.__setattr__(self, "guidance", GuidanceConfig(scale=self.guidance))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,10 +85,10 @@ class DiTModel:
         return {}
 
     def loss(self, params, batch, key):
-        """Flow loss averaged over the noised patch tokens of the batch. Text and known tokens are at noise level 0 and not counted."""
+        """Flow loss, the weighted mean over the batch's noised patch tokens. Text and known tokens are at noise level 0 and not counted."""
         level_key, known_key, noise_key = jax.random.split(key, 3)
         rows, length = batch["segment_ids"].shape
-        level = spread(draw_noise_levels(level_key, (rows, length), self.process), batch["segment_ids"])
+        level = draw_noise_levels(level_key, batch["segment_ids"], batch["extent"], self.process)
         unknown = batch["modality"] == PATCH
         if self.process.first_frame_odds > 0:
             given = spread(jax.random.bernoulli(known_key, self.process.first_frame_odds, (rows, length)), batch["segment_ids"])
@@ -97,8 +97,8 @@ class DiTModel:
         noise = jax.random.normal(noise_key, batch["patches"].shape)
         noised = corrupt(batch["patches"], noise, level)
         velocity = to_velocity(self.module.apply({"params": params}, noised, level, batch), noised, level, self.process)
-        total, count = flow_loss(velocity, batch["patches"], noise, unknown)
-        return total / jnp.maximum(count, 1), ({}, {})
+        total, weight = flow_loss(velocity, batch["patches"], noise, level, unknown, batch["segment_ids"], self.process)
+        return total / jnp.maximum(weight, 1), ({}, {})
 
     def work(self, batch) -> dict[str, float]:
         """What a batch on the host asks for: real text and patch tokens, slots, and the FLOPs that a training step owes for them."""
