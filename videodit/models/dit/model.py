@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from videodit.attention import packed_attention
+from videodit.attention import make_plan, packed_attention
 from videodit.core.errors import UserError
 from videodit.core.rope import rope_angles, rotate
 from videodit.core.segments import TEXT
@@ -26,7 +26,10 @@ NOISE_SCALE = 1000.0  # noise levels of 0 to 1 are spread as diffusion steps 0 t
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig:
-    """Shape of the transformer. `width` is a multiple of `heads`; a head has an even number of channels."""
+    """Shape of the transformer. `width` is a multiple of `heads`; a head has an even number of channels.
+
+    `attention`: "auto", by platform and length of the row, or a backend's name (`attention/plan.py`).
+    """
 
     width: int = 192
     depth: int = 6
@@ -37,6 +40,7 @@ class DiTConfig:
     dtype: str = "float32"
     remat: bool = False
     unroll: int = 1
+    attention: str = "auto"
 
     def __post_init__(self):
         if self.width % self.heads or (self.width // self.heads) % 2:
@@ -68,7 +72,7 @@ class Block(nn.Module):
     config: DiTConfig
 
     @nn.compact
-    def __call__(self, x_BxLxC, modulation_BxLx3C, rope, segment_ids_BxL):
+    def __call__(self, x_BxLxC, modulation_BxLx3C, rope, plan):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         batch, length, width = x_BxLxC.shape
         bias = self.param("modulation_bias", nn.initializers.zeros, (3 * width,))
@@ -81,7 +85,7 @@ class Block(nn.Module):
         q, k, v = jnp.moveaxis(qkv.reshape(batch, length, 3, c.heads, -1), 2, 0)
         q = rotate(normalise(q) * self.param("q_scale", nn.initializers.ones, (q.shape[-1],)).astype(dtype), *rope)
         k = rotate(normalise(k) * self.param("k_scale", nn.initializers.ones, (k.shape[-1],)).astype(dtype), *rope)
-        attended = packed_attention(q, k, v, segment_ids_BxL).reshape(batch, length, width)
+        attended = packed_attention(q, k, v, plan).reshape(batch, length, width)
         small = nn.initializers.variance_scaling(1.0 / (2 * c.depth), "fan_in", "truncated_normal")
         out = dense(width, "attention_out", small)(attended) + dense(width, "down", small)(nn.gelu(up))
         return (x_BxLxC + gate * out).astype(dtype), None
@@ -122,7 +126,7 @@ class DiT(nn.Module):
         block = nn.remat(Block, prevent_cse=False) if c.remat else Block
         x, _ = nn.scan(
             block, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=c.depth, unroll=c.unroll
-        )(c, name="blocks")(x, modulation, rope, row["segment_ids"])
+        )(c, name="blocks")(x, modulation, rope, make_plan(row["segment_ids"], c.attention))
 
         shift, scale = jnp.split(nn.Dense(2 * c.width, name="final_modulation", kernel_init=nn.initializers.zeros)(condition), 2, axis=-1)
         x = normalise(x.astype(jnp.float32)) * (1 + scale) + shift
