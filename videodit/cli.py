@@ -145,12 +145,19 @@ def _sample(call: Call) -> None:
 
 
 def _inspect(call: Call) -> None:
-    if len(call.positional) + bool(call.flags.workdir) != 1:
-        raise UserError("inspect takes one place: --workdir=DIR, or the PATH of a dataset, a workdir or a checkpoint")
+    places = len(call.positional) + bool(call.flags.workdir)
+    if places > 1 or (not places and call.config is None):
+        raise UserError(
+            "inspect takes one place: --workdir=DIR, or the PATH of a dataset, a workdir or a checkpoint; or --config alone, for its model"
+        )
     if call.config is not None and call.flags.record:
         raise UserError("inspect shows a record's frames (--record) or what becomes of all sizes (--config), one at a time")
     from videodit.training import inspect
 
+    if not places:
+        found = inspect.inspect_model(_experiment(call))
+        print(json.dumps(found) if call.flags.json else inspect.to_text(found))
+        return
     place, output = epath.Path(call.flags.workdir or call.positional[0]), call.flags.output
     if call.config is not None:
         found = inspect.inspect_sizes(_experiment(call), place, output)
@@ -280,7 +287,8 @@ VERBS = {
             name="inspect",
             summary="show what a dataset, a workdir or a checkpoint holds, a record's frames, or what a config makes of each size",
             example="videodit inspect --workdir=runs/local --json\n  videodit inspect runs/local/dataset --record=0\n"
-            "  videodit inspect runs/local/dataset --config=experiments/local.py:dit",
+            "  videodit inspect runs/local/dataset --config=experiments/local.py:dit\n"
+            "  videodit inspect --config=experiments/sizes.py:8b",
             run=_inspect,
             config="optional",
             define=_define_inspect,
