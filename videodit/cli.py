@@ -117,6 +117,17 @@ def _codec(call: Call) -> None:
         print(json.dumps(told))
 
 
+def _export(call: Call) -> None:
+    if len(call.positional) != 1:
+        raise UserError(f"export takes one directory to write to, and got {len(call.positional)}, e.g. {VERBS['export'].example}")
+    from videodit.training.export import export
+
+    told = export(call.flags.workdir, call.positional[0])
+    print(f"{told['output']}: {told['parameters']:,} parameters of step {told['step']}")
+    if call.flags.json:
+        print(json.dumps(told))
+
+
 def _evaluate(call: Call) -> None:
     experiment = _experiment(call)
     from videodit.evaluation.evaluate import evaluate
@@ -266,6 +277,14 @@ VERBS = {
             run=_codec,
             define=_define_codec,
             takes="IN OUT",
+        ),
+        Verb(
+            name="export",
+            summary="write a trained transformer as safetensors with its config beside it",
+            example="videodit export runs/local/exported --workdir=runs/local",
+            run=_export,
+            define=_define_json,
+            takes="DIR",
         ),
         Verb(
             name="sample",

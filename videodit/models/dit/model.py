@@ -21,6 +21,7 @@ from videodit.attention import make_plan, packed_attention
 from videodit.core.errors import UserError
 from videodit.core.rope import rope_angles, rotate
 from videodit.core.segments import TEXT
+from videodit.sharding.rules import constrain
 
 NOISE_FREQUENCIES = 32  # pairs of the noise level's Fourier features
 NOISE_SCALE = 1000.0  # noise levels of 0 to 1 are spread as diffusion steps 0 to 1000 are
@@ -111,18 +112,18 @@ class Block(nn.Module):
     def __call__(self, x_BxLxC, modulation_BxLx3C, rope, plan):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         batch, length, width = x_BxLxC.shape
-        x_BxLxC = checkpoint_name(x_BxLxC, "layer_input")
+        x_BxLxC = checkpoint_name(constrain(x_BxLxC, "rows", "length", None), "layer_input")
         bias = self.param("modulation_bias", nn.initializers.zeros, (3 * width,))
         shift, scale, gate = jnp.split(modulation_BxLx3C + bias, 3, axis=-1)
         h = (normalise(x_BxLxC) * (1 + scale) + shift).astype(dtype)
         dense = lambda features, name, init=nn.linear.default_kernel_init: nn.Dense(
             features, use_bias=False, dtype=dtype, name=name, kernel_init=init
         )
-        qkv, up = dense(3 * width, "qkv")(h), dense(c.up_width, "up")(h)
+        qkv, up = dense(3 * width, "qkv")(h), constrain(dense(c.up_width, "up")(h), "rows", "length", "mlp")
         q, k, v = jnp.moveaxis(qkv.reshape(batch, length, 3, c.heads, -1), 2, 0)
         q = rotate(normalise(q) * self.param("q_scale", nn.initializers.ones, (q.shape[-1],)).astype(dtype), *rope)
         k = rotate(normalise(k) * self.param("k_scale", nn.initializers.ones, (k.shape[-1],)).astype(dtype), *rope)
-        q, k, v = (checkpoint_name(each, _KEPT[0]) for each in (q, k, v))
+        q, k, v = (checkpoint_name(constrain(each, "rows", "length", "heads", None), _KEPT[0]) for each in (q, k, v))
         attended = checkpoint_name(packed_attention(q, k, v, plan).reshape(batch, length, width), _KEPT[1])
         if c.mlp == "gelu":
             hidden = nn.gelu(up)
