@@ -17,7 +17,7 @@ def ids_of(*lengths):
 
 # Samples that end within a block, at its border, in the block after; one across all blocks; padding behind, none, nothing but.
 SEGMENTS = jnp.array(np.stack([ids_of(100, 28, 90, 3, 77), ids_of(20, 350)]), jnp.int32)
-FORMS = {"reference": {}, "blocked": {}, "splash": {"interpret": True}}
+FORMS = {"reference": {}, "blocked": {}, "splash": {"interpret": True}, "triton": {"interpret": True}}
 
 
 @pytest.fixture(scope="module")

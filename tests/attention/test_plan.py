@@ -43,7 +43,7 @@ def test_auto_is_by_platform_and_length():
 
 
 def test_what_is_wrong_is_said_with_what_is_right():
-    with pytest.raises(UserError, match="'flash': one of auto, reference, blocked, splash"):
+    with pytest.raises(UserError, match="'flash': one of auto, reference, blocked, splash, triton"):
         make_plan(jnp.ones((1, 128), jnp.int32), "flash")
-    with pytest.raises(UserError, match="rows of 200 tokens.*multiples of 128, the next is 256"):
+    with pytest.raises(UserError, match="rows of 200 tokens: attention 'splash' takes multiples of 128, the next is 256"):
         make_plan(jnp.ones((1, 200), jnp.int32), "splash")

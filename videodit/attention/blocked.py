@@ -18,11 +18,17 @@ def blocked_attention(q_BxLxHxD, k_BxMxHxD, v_BxMxHxD, query_ids_BxL, key_ids_Bx
     del interpret
     length, (_, queries, keys) = q_BxLxHxD.shape[1], live.shape
     fill = lambda x, blocks: jnp.pad(x, ((0, 0), (0, blocks * BLOCK - x.shape[1]), *((0, 0) for _ in x.shape[2:])))
-    first = jnp.where(live.any(-1), live.argmax(-1), 0)
-    stop = jnp.where(live.any(-1), keys - live[..., ::-1].argmax(-1), 0)
+    first, stop = jnp.moveaxis(bounds(live, 2), -1, 0)
     q, k, v = ((fill(x, n).swapaxes(1, 2)) for x, n in ((q_BxLxHxD, queries), (k_BxMxHxD, keys), (v_BxMxHxD, keys)))
     ids = fill(query_ids_BxL, queries), fill(key_ids_BxM, keys)
     return _attend(q * q.shape[-1] ** -0.5, k, v, *ids, first, stop).swapaxes(1, 2)[:, :length]
+
+
+def bounds(live: jax.Array, axis: int) -> jax.Array:
+    """int32 `[B, n, 2]`: the first block that lives along `axis`, and the one after the last; equal where none does."""
+    count, some = live.shape[axis], live.any(axis)
+    first = jnp.where(some, live.argmax(axis), 0)
+    return jnp.stack([first, jnp.where(some, count - jnp.flip(live, axis).argmax(axis), 0)], axis=-1).astype(jnp.int32)
 
 
 def _of_block(x, row, number):

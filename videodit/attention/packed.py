@@ -7,9 +7,10 @@ from videodit.attention.blocked import blocked_attention
 from videodit.attention.plan import AttentionPlan
 from videodit.attention.reference import reference_attention
 from videodit.attention.splash import splash_attention
+from videodit.attention.triton import triton_attention
 from videodit.sharding.rules import spec_of
 
-_BACKENDS = {"reference": reference_attention, "blocked": blocked_attention, "splash": splash_attention}
+_BACKENDS = {"reference": reference_attention, "blocked": blocked_attention, "splash": splash_attention, "triton": triton_attention}
 
 
 def packed_attention(q_BxLxHxD: jax.Array, k_BxLxHxD: jax.Array, v_BxLxHxD: jax.Array, plan: AttentionPlan) -> jax.Array:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from videodit.attention.blocked import BLOCK
 from videodit.core.errors import UserError
 
-BACKENDS = ("reference", "blocked", "splash")
-_TPU_BLOCKS = (512, 256, 128)  # the largest that divides the row; fewer than 128 the kernel does not take
+BACKENDS = ("reference", "blocked", "splash", "triton")
+# Tokens along a block's side, the largest that divides the row. A TPU's kernel takes no fewer than 128.
+_KERNELS = {"splash": (512, 256, 128), "triton": (64,)}
 # Tokens of a row: on a CPU no longer row is faster with its blocks apart (experiments/benchmarks/attention.py).
 _DENSE = 512
 
@@ -36,23 +37,24 @@ class AttentionPlan:
 def make_plan(segment_ids_BxL: jax.Array, backend: str = "auto", *, interpret: bool = False) -> AttentionPlan:
     """The plan of a batch of rows. It costs `O(L + n^2)` for n blocks a row, and holds no L x L array.
 
-    `backend` "auto" is "splash" on a TPU, "reference" for short rows on a CPU and elsewhere, "blocked" for long ones on a CPU.
+    `backend` "auto" is "splash" on a TPU and "triton" on a GPU; on a CPU "reference" for short rows, "blocked" for long ones.
 
-    Raises UserError for an unknown backend, and where the TPU's kernel does not take the row's length.
+    Raises UserError for an unknown backend, and where a kernel does not take the row's length.
     """
     length = segment_ids_BxL.shape[1]
     if backend == "auto":
-        backend = {"tpu": "splash", "cpu": "blocked" if length > _DENSE else "reference"}.get(jax.default_backend(), "reference")
+        on_cpu = "blocked" if length > _DENSE else "reference"
+        backend = {"tpu": "splash", "gpu": "triton"}.get(jax.default_backend(), on_cpu)
     if backend not in BACKENDS:
         raise UserError(f"attention {backend!r}: one of auto, {', '.join(BACKENDS)}")
     if backend == "reference":
         return AttentionPlan(segment_ids=segment_ids_BxL, live=None, backend=backend)
     if backend == "blocked":
         return AttentionPlan(segment_ids=segment_ids_BxL, live=live_blocks(segment_ids_BxL, BLOCK), backend=backend)
-    block = next((each for each in _TPU_BLOCKS if length % each == 0), None)
+    block = next((each for each in _KERNELS[backend] if length % each == 0), None)
     if block is None:
-        nearest = -(-length // _TPU_BLOCKS[-1]) * _TPU_BLOCKS[-1]
-        raise UserError(f"rows of {length} tokens: the TPU's attention takes multiples of {_TPU_BLOCKS[-1]}, the next is {nearest}")
+        least = _KERNELS[backend][-1]
+        raise UserError(f"rows of {length} tokens: attention {backend!r} takes multiples of {least}, the next is {-(-length // least) * least}")
     return AttentionPlan(segment_ids=segment_ids_BxL, live=live_blocks(segment_ids_BxL, block), backend=backend, interpret=interpret)
 
 
