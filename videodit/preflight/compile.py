@@ -1,6 +1,7 @@
 """A job's own train step, compiled ahead of time for devices that are not there."""
 
 import dataclasses
+import math
 import re
 from typing import Any
 
@@ -17,7 +18,8 @@ from videodit.training.jobs import dit_model
 from videodit.training.state import init_state, make_optimizer, make_step
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s32": 4, "u32": 4, "f32": 4}
-_COLLECTIVE = re.compile(r"= \(?(\w+)\[([\d,]*)\][^=]*? (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")
+_COLLECTIVE = re.compile(r"= (\S.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(-start)?\(")
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
 
 
 def topology_devices(topology: str, slices: int = 1) -> list:
@@ -65,10 +67,9 @@ def _batch(config: ExperimentConfig, patch_channels: int) -> dict[str, jax.Shape
 def collectives(text: str) -> list[dict[str, Any]]:
     """The collectives of a compiled program's text: `kind`, `shape` and `bytes` of what each gives on one device; a loop's body counts once."""
     found = []
-    for kind, sizes, name in _COLLECTIVE.findall(text):
-        shape = [int(size) for size in sizes.split(",") if size]
-        count = _BYTES.get(kind, 4)
-        for size in shape:
-            count *= size
-        found.append({"kind": name, "shape": shape, "bytes": count})
+    for gives, name, start in _COLLECTIVE.findall(text):
+        arrays = _ARRAY.findall(gives)
+        for kind, sizes in arrays[len(arrays) // 2 :] if start and len(arrays) > 1 else arrays:  # a start gives its operands first
+            shape = [int(size) for size in sizes.split(",") if size]
+            found.append({"kind": name, "shape": shape, "bytes": _BYTES.get(kind, 4) * math.prod(shape)})
     return found

@@ -23,7 +23,9 @@ def params():
 @pytest.mark.parametrize("shard", [10**9, 20_000])
 def test_it_comes_back_bit_for_bit(tmp_path, params, shard):
     export_dit(tmp_path, MODEL, params, shard=shard)
-    assert len(list(tmp_path.glob("*.safetensors"))) == (1 if shard > 10**6 else 5)
+    files = [load_file(path) for path in tmp_path.glob("*.safetensors")]
+    assert len(files) == 1 if shard > 10**6 else len(files) > 3
+    assert all(len(each) == 1 or sum(array.nbytes for array in each.values()) <= shard for each in files)
     model, found = import_dit(tmp_path)
     assert model == MODEL
     jax.tree.map(np.testing.assert_array_equal, found, params)
