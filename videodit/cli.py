@@ -163,10 +163,10 @@ def _inspect(call: Call) -> None:
         )
     if call.config is not None and call.flags.record:
         raise UserError("inspect shows a record's frames (--record) or what becomes of all sizes (--config), one at a time")
-    from videodit.training import inspect
+    from videodit.training import inspect, inspect_model
 
     if not places:
-        found = inspect.inspect_model(_experiment(call))
+        found = inspect_model.inspect_model(_experiment(call))
         print(json.dumps(found) if call.flags.json else inspect.to_text(found))
         return
     place, output = epath.Path(call.flags.workdir or call.positional[0]), call.flags.output

@@ -3,9 +3,9 @@
 
     python experiments/benchmarks/attention.py [--heads 6] [--width 64] [--length 32768] [--clips 1 16 64] [--repeats 3] [--json]
 
-One row of `length` tokens cut into equal clips, forward alone and forward with backward, float32, medians of runs that take turns. "Share" is the
-time over that of one clip as long as the row. Then short rows of four clips, blocks against whole rows, which says where `make_plan` changes
-over. The backend for long rows is the one that this platform gets by "auto".
+One row of `length` tokens cut into equal clips, forward alone and forward with backward, float32, medians of runs that take turns.
+"Share" is the time over that of one clip as long as the row. Then short rows of four clips, blocks against whole rows, which says where
+`make_plan` changes over. The backend for long rows is the one that this platform gets by "auto".
 """
 
 import argparse

@@ -3,11 +3,11 @@
 
     python experiments/benchmarks/dit.py [--width 384] [--depth 6] [--length 2048] [--repeats 7] [--json]
 
-Both sides have the same weights (by way of the exported safetensors), samples, noise levels and noise, and take the same AdamW step in float32;
-their losses must agree. Two sets of samples: "mixed", stills and clips of many sizes, and "equal", all of one length. PyTorch runs its
-scaled-dot-product attention, with a mask of the padding where there is any. Tokens a second count real tokens (text and patches) alone;
-FLOPs count products over real tokens and the pairs inside samples, so padding earns nothing on either side. The rate of plain matrix products is
-that of the model's own shapes, measured in the same process. Runs take turns; medians. Needs torch.
+Both sides have the same weights (by way of the exported safetensors), samples, noise levels and noise, and take the same AdamW step in
+float32; their losses must agree. Two sets of samples: "mixed", stills and clips of many sizes, and "equal", all of one length. PyTorch
+runs its scaled-dot-product attention, with a mask of the padding where there is any. Tokens a second count real tokens (text and
+patches) alone; FLOPs count products over real tokens and the pairs inside samples, so padding earns nothing on either side. The rate of
+plain matrix products is that of the model's own shapes, measured in the same process. Runs take turns; medians. Needs torch.
 """
 
 import argparse
@@ -235,7 +235,9 @@ def compare(config: DiTConfig, sizes, length: int, count: int, batch: int, repea
     ours, theirs = (losses[side.name] for side in sides)
     assert abs(ours - theirs) < 1e-4 * abs(theirs), f"losses of one model differ: {ours} and {theirs}"
     lengths = np.array([len(each["text_ids"]) for each in samples])
-    flops = 3 * forward_flops(config, CHANNELS, TEXT_TOKENS * count, float(lengths.sum()) - TEXT_TOKENS * count, float((lengths**2.0).sum()))
+    flops = 3 * forward_flops(
+        config, CHANNELS, TEXT_TOKENS * count, float(lengths.sum()) - TEXT_TOKENS * count, float((lengths**2.0).sum())
+    )
     found = {"tokens": int(lengths.sum()), "losses": losses}
     for side in sides:
         median = statistics.median(seconds[side.name])
@@ -267,7 +269,9 @@ def main() -> None:
         for side in (Ours.name, PyTorch.name):
             row, ours = each[side], side == Ours.name
             extra = f"{each['ratio']:.2f} | {each['of_matmul']:.0%}" if ours else "1.00 | "
-            print(f"| {name} | {side} | {row['tokens_per_second']:,.0f} | {row['flops_per_second'] / 1e9:.0f} | {row['fill']:.0%} | {extra} |")
+            print(
+                f"| {name} | {side} | {row['tokens_per_second']:,.0f} | {row['flops_per_second'] / 1e9:.0f} | {row['fill']:.0%} | {extra} |"
+            )
     if chosen.json:
         print(json.dumps(found))
 

@@ -24,7 +24,11 @@ HLO = """
 
 def test_collectives_are_read_off_a_programs_text():
     found = collectives(HLO)
-    assert [(each["kind"], each["bytes"]) for each in found] == [("all-gather", 16 * 128 * 2), ("all-gather", 32 * 8 * 4), ("all-reduce", 4)]
+    assert [(each["kind"], each["bytes"]) for each in found] == [
+        ("all-gather", 16 * 128 * 2),
+        ("all-gather", 32 * 8 * 4),
+        ("all-reduce", 4),
+    ]
 
 
 def test_a_step_is_compiled_for_the_devices_given(tiny):

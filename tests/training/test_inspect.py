@@ -28,9 +28,7 @@ def save(workdir, step, parameters):
     """Writes a checkpoint of the layout that the training loop writes."""
     state = {"params": parameters, "opt_state": optax.adamw(1e-3).init(parameters), "ema": parameters, "step": np.int32(step)}
     with ocp.CheckpointManager(workdir / "checkpoints") as manager:
-        manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave({"next_index": 8 * step}))
-        )
+        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave({"next_index": 8 * step})))
         manager.wait_until_finished()
     return workdir / "checkpoints" / str(step)
 
@@ -107,8 +105,13 @@ def test_checkpoint_lists_every_array(workdir):
 
 def test_dataset_shows_what_it_holds_and_what_was_left_out(tmp_path):
     (tmp_path / "metadata.json").write_text('{"source": "files"}')
-    columns = dict(key=np.array(["a", "b", "c"]), frames=np.array([8, 8, 1]), height=np.array([36, 36, 64]),
-                   width=np.array([64, 64, 36]), fps=np.float32([8, 4, 1]))
+    columns = dict(
+        key=np.array(["a", "b", "c"]),
+        frames=np.array([8, 8, 1]),
+        height=np.array([36, 36, 64]),
+        width=np.array([64, 64, 36]),
+        fps=np.float32([8, 4, 1]),
+    )
     np.savez(tmp_path / "index-train.npz", **columns)
     (tmp_path / "rejects.jsonl").write_text('{"file": "x.mp4", "reason": "cut short"}\n' * 2)
     found = inspect.inspect(tmp_path)

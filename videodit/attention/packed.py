@@ -29,7 +29,9 @@ def packed_attention(q_BxLxHxD: jax.Array, k_BxLxHxD: jax.Array, v_BxLxHxD: jax.
     attend = lambda *arrays: _BACKENDS[plan.backend](*arrays, interpret=plan.interpret)
     if mesh.empty or mesh.size == 1:
         return attend(*arrays, plan.live)
-    rows, blocks, heads, _ = spec_of(("rows", "length", "heads", None), (q_BxLxHxD.shape[0], plan.live.shape[1], *q_BxLxHxD.shape[2:]), mesh)
+    rows, blocks, heads, _ = spec_of(
+        ("rows", "length", "heads", None), (q_BxLxHxD.shape[0], plan.live.shape[1], *q_BxLxHxD.shape[2:]), mesh
+    )
     if q_BxLxHxD.shape[1] % plan.live.shape[1]:
         blocks = None  # the last block is not whole, so devices' shares of the row would not be equal
     spec = PartitionSpec

@@ -54,7 +54,9 @@ def make_plan(segment_ids_BxL: jax.Array, backend: str = "auto", *, interpret: b
     block = next((each for each in _KERNELS[backend] if length % each == 0), None)
     if block is None:
         least = _KERNELS[backend][-1]
-        raise UserError(f"rows of {length} tokens: attention {backend!r} takes multiples of {least}, the next is {-(-length // least) * least}")
+        raise UserError(
+            f"rows of {length} tokens: attention {backend!r} takes multiples of {least}, the next is {-(-length // least) * least}"
+        )
     return AttentionPlan(segment_ids=segment_ids_BxL, live=live_blocks(segment_ids_BxL, block), backend=backend, interpret=interpret)
 
 

@@ -5,9 +5,9 @@ map of blocks, meant for masks that are known beforehand; the plan fills that in
 """
 
 import jax
-import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask_info as mask_info
+import jax.numpy as jnp
 
 _SKIP, _WHOLE = 0, 2  # of a block of the map; segment ids mask within
 
@@ -23,9 +23,7 @@ def splash_attention(q_BxLxHxD, k_BxMxHxD, v_BxMxHxD, query_ids_BxL, key_ids_BxM
 
 
 def _attend_row(q_HxLxD, k_HxMxD, v_HxMxD, query_ids, key_ids, live, *, block: int, interpret: bool):
-    sizes = splash.BlockSizes(
-        block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, block_q_dq=block, block_kv_dq=block
-    )
+    sizes = splash.BlockSizes(block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, block_q_dq=block, block_kv_dq=block)
     kernel = splash.SplashAttentionKernel(
         _block_map(live, axis=1),
         _block_map(live, axis=1),

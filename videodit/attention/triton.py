@@ -1,7 +1,8 @@
 """Packed attention on a GPU: Pallas kernels for Triton in which a block meets only those that the plan says it can.
 
-FlashAttention-2 (Dao, 2023), algorithms 1 and 2. Since segments lie one after another, the blocks that a block can meet lie one after another
-too: each program loops from the first to the last of them. JAX's own kernel for GPUs masks by segment ids and goes through the whole row.
+FlashAttention-2 (Dao, 2023), algorithms 1 and 2. Since segments lie one after another, the blocks that a block can meet lie one after
+another too: each program loops from the first to the last of them. JAX's own kernel for GPUs masks by segment ids and goes through the
+whole row.
 """
 
 import functools

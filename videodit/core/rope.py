@@ -21,9 +21,9 @@ def rope_angles(
 ) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine of each token's angles, both float32 `[B, L, head_dim / 2]`.
 
-    `extent` is the size of a token's sample along each axis. Where it is more than `trained`, the slowest rotation turns no further over the
-    whole sample than it did in training, the fastest stays, and those between follow (NTK-aware interpolation; Peng et al., "YaRN", 2023,
-    section 3.1).
+    `extent` is the size of a token's sample along each axis. Where it is more than `trained`, the slowest rotation turns no further over
+    the whole sample than it did in training, the fastest stays, and those between follow (NTK-aware interpolation; Peng et al., "YaRN",
+    2023, section 3.1).
     """
     positions = positions_BxLx3.astype(jnp.float32)
     angles = []

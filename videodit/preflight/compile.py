@@ -65,7 +65,8 @@ def _batch(config: ExperimentConfig, patch_channels: int) -> dict[str, jax.Shape
 
 
 def collectives(text: str) -> list[dict[str, Any]]:
-    """The collectives of a compiled program's text: `kind`, `shape` and `bytes` of what each gives on one device; a loop's body counts once."""
+    """The collectives of a compiled program's text: `kind`, `shape` and `bytes` of what each gives on one device; a loop's body counts
+    once."""
     found = []
     for gives, name, start in _COLLECTIVE.findall(text):
         arrays = _ARRAY.findall(gives)

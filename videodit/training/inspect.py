@@ -12,7 +12,7 @@ from videodit.data import summary
 from videodit.data.dataset import ClipDataset
 from videodit.training import checkpoint_contents, inspect_data
 from videodit.training.config import ExperimentConfig, dataset_path
-from videodit.training.inspect_model import inspect_model, model_lines
+from videodit.training.inspect_model import model_lines
 
 
 def inspect(path: epath.PathLike) -> dict[str, Any]:

@@ -19,9 +19,9 @@ GIB = 2**30
 def inspect_model(config: ExperimentConfig) -> dict[str, Any]:
     """Of the transformer of a config, as JSON values.
 
-    `parameters` by part; `flops_per_token`, forward and in training, of a patch token whose clip fills a row, and of one that sees a 64th of
-    it (real tokens and pairs inside clips only); `bytes` of the state by part, and of what the backward pass keeps for one row, as JAX
-    traces it under the config's remat policy.
+    `parameters` by part; `flops_per_token`, forward and in training, of a patch token whose clip fills a row, and of one that sees a
+    64th of it (real tokens and pairs inside clips only); `bytes` of the state by part, and of what the backward pass keeps for one row,
+    as JAX traces it under the config's remat policy.
     """
     model = dit_model(config, config.vae.latent_channels, config.latents.vocabulary)
     state = jax.eval_shape(lambda: init_state(model, make_optimizer(config.optimizer, config.train.steps, model), 0))

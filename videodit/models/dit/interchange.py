@@ -6,8 +6,8 @@ Layout, of a directory:
     model.safetensors                or model-00001-of-0000N.safetensors and model.safetensors.index.json, as Hugging Face splits them
 
 Names and shapes are those that PyTorch would give: `blocks.0.qkv.weight` is `[out, in]`, `blocks.0.modulation_bias` is `[3 * width]`,
-`text_embed.weight` is `[vocabulary, width]`. Queries, keys and values lie one after another along `qkv`'s outputs, a head after another in each.
-All are float32.
+`text_embed.weight` is `[vocabulary, width]`. Queries, keys and values lie one after another along `qkv`'s outputs, a head after another
+in each. All are float32.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,12 @@ from typing import Any
 
 from etils import epath
 import jax
-import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load, save
 
 from videodit.core.config import read
 from videodit.core.errors import UserError
-from videodit.models.dit.model import DiT, DiTConfig
+from videodit.models.dit.model import DiT, DiTConfig, init_parameters
 from videodit.sharding.rules import path_name
 
 FORMAT = 1
@@ -32,7 +31,8 @@ _SHARD = 5 * 10**9  # bytes of a file, where there are several
 
 
 def export_dit(directory: epath.PathLike, model: DiT, params: Any, *, shard: int = _SHARD) -> None:
-    """Writes `params` of `model`; the config comes last, so a directory that has one is whole. Files hold at most `shard` bytes, or one array."""
+    """Writes `params` of `model`; the config comes last, so a directory that has one is whole. Files hold at most `shard` bytes, or one
+    array."""
     directory = epath.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, np.ndarray]] = [{}]
@@ -49,7 +49,12 @@ def export_dit(directory: epath.PathLike, model: DiT, params: Any, *, shard: int
         total = sum(array.nbytes for arrays in shards for array in arrays.values())
         where = {array: name for name, arrays in zip(names, shards) for array in arrays}
         (directory / INDEX).write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": where}, indent=1))
-    said = {"format": FORMAT, "dit": dataclasses.asdict(model.config), "patch_channels": model.patch_channels, "vocabulary": model.vocabulary}
+    said = {
+        "format": FORMAT,
+        "dit": dataclasses.asdict(model.config),
+        "patch_channels": model.patch_channels,
+        "vocabulary": model.vocabulary,
+    }
     (directory / CONFIG).write_text(json.dumps(said, indent=1))
 
 
@@ -77,10 +82,7 @@ def import_dit(directory: epath.PathLike) -> tuple[DiT, Any]:
 
 def parameter_shapes(model: DiT) -> Any:
     """The tree of the model's parameters as shapes."""
-    row = {name: jnp.zeros((1, 2, 3) if name in ("positions", "extent") else (1, 2), jnp.int32)
-           for name in ("text_ids", "modality", "segment_ids", "positions", "extent")}  # fmt: skip
-    inputs = jnp.zeros((1, 2, model.patch_channels)), jnp.zeros((1, 2)), row
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs)["params"])
+    return jax.eval_shape(lambda: init_parameters(model, jax.random.key(0)))
 
 
 def _arrays(directory: epath.Path) -> dict[str, np.ndarray]:
@@ -117,6 +119,7 @@ def _turned(name: str, array: np.ndarray) -> np.ndarray:
 
 def _take(arrays: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Removes a parameter from `arrays` and returns it as it is inside."""
+
     def one(layer: int | None, wanted: tuple[int, ...]) -> np.ndarray:
         outer = _outer(name, layer)
         if outer not in arrays:

@@ -9,6 +9,7 @@ DiT (Peebles and Xie, 2023) conditioned by adaLN, with these choices:
 - outputs start at zero, so a new model predicts nothing instead of noise.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,8 +33,8 @@ class DiTConfig:
     """Shape of the transformer. `width` is a multiple of `heads`; a head has an even number of channels.
 
     `mlp`: "gelu", or "swiglu" (Shazeer, 2020) with two thirds of its width and so as many parameters. `mlp_ratio`: the GELU's width over
-    `width`. `rope_extent`: the most (time, height, width), in patches, that training shows; a longer side stretches the slow rotations of its
-    axis and leaves the fast ones (NTK-aware interpolation, bloc97, 2023; Peng et al., "YaRN", 2023, section 3.1), and a shorter one
+    `width`. `rope_extent`: the most (time, height, width), in patches, that training shows; a longer side stretches the slow rotations
+    of its axis and leaves the fast ones (NTK-aware interpolation, bloc97, 2023; Peng et al., "YaRN", 2023, section 3.1), and a shorter one
     changes nothing. `dtype` is of products and activations; parameters, norms, modulation and softmax are float32. `remat`: what the
     backward pass keeps of a layer: "none" recomputes nothing, "full" keeps its input alone, "named" also queries, keys, values and what
     attention gave, so that attention and the products before it are not done again, "offload" keeps its input in the host's memory.
@@ -167,12 +168,28 @@ class DiT(nn.Module):
         )(condition)
         rope = rope_angles(row["positions"], row["extent"], c.width // c.heads, c.rope_theta, c.rope_extent)
         x, _ = nn.scan(
-            rematerialised(c), variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=c.depth, unroll=c.unroll
+            rematerialised(c),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=c.depth,
+            unroll=c.unroll,
         )(c, name="blocks")(x, modulation, rope, make_plan(row["segment_ids"], c.attention))
 
         shift, scale = jnp.split(nn.Dense(2 * c.width, name="final_modulation", kernel_init=nn.initializers.zeros)(condition), 2, axis=-1)
         x = normalise(x.astype(jnp.float32)) * (1 + scale) + shift
         return nn.Dense(self.patch_channels, name="head", kernel_init=nn.initializers.zeros)(x)
+
+
+def init_parameters(model: DiT, key: jax.Array):
+    """The parameters of a new model. They do not depend on the form of attention, and the row that they are made with is too short for
+    most."""
+    module = DiT(dataclasses.replace(model.config, attention="reference"), model.patch_channels, model.vocabulary)
+    row = {
+        name: jnp.zeros((1, 2, 3) if name in ("positions", "extent") else (1, 2), jnp.int32)
+        for name in ("text_ids", "modality", "segment_ids", "positions", "extent")
+    }
+    return module.init(key, jnp.zeros((1, 2, model.patch_channels)), jnp.zeros((1, 2)), row)["params"]
 
 
 def forward_flops(config: DiTConfig, patch_channels: int, text_tokens: float, patch_tokens: float, pairs: float) -> float:

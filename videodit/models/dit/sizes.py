@@ -16,9 +16,9 @@ OF_WIDTH = ("qkv/kernel", "attention_out/kernel", "up/kernel", "down/kernel", "m
 def dit_config(size: str, **changes) -> DiTConfig:
     """The transformer of a size, with other fields as given.
 
-    Depth grows with width, one layer for each 96 channels (4 at least): 12 width^2 parameters a layer make 8.7 B at width 4,096 with 43 layers,
-    the shape of language models of that size. Heads have 64 channels up to width 1,024 and 128 from there on, which fill a TPU's lanes.
-    From 1 B on products are bfloat16 and a layer keeps its queries, keys, values and attention.
+    Depth grows with width, one layer for each 96 channels (4 at least): 12 width^2 parameters a layer make 8.7 B at width 4,096 with 43
+    layers, the shape of language models of that size. Heads have 64 channels up to width 1,024 and 128 from there on, which fill a TPU's
+    lanes. From 1 B on products are bfloat16 and a layer keeps its queries, keys, values and attention.
 
     Raises UserError for a size that is not in `WIDTHS`.
     """
