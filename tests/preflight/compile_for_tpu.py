@@ -9,7 +9,7 @@ from videodit.preflight.compile import collectives, compile_dit_step, topology_d
 from videodit.sharding.mesh import MeshConfig
 from videodit.training.config import ExperimentConfig
 
-LENGTH, WIDTH = 1024, 512
+LENGTH, WIDTH = 1280, 512
 
 
 def main():
