@@ -117,6 +117,17 @@ def _codec(call: Call) -> None:
         print(json.dumps(told))
 
 
+def _export(call: Call) -> None:
+    if len(call.positional) != 1:
+        raise UserError(f"export takes one directory to write to, and got {len(call.positional)}, e.g. {VERBS['export'].example}")
+    from videodit.training.export import export
+
+    told = export(call.flags.workdir, call.positional[0])
+    print(f"{told['output']}: {told['parameters']:,} parameters of step {told['step']}")
+    if call.flags.json:
+        print(json.dumps(told))
+
+
 def _evaluate(call: Call) -> None:
     experiment = _experiment(call)
     from videodit.evaluation.evaluate import evaluate
@@ -145,12 +156,19 @@ def _sample(call: Call) -> None:
 
 
 def _inspect(call: Call) -> None:
-    if len(call.positional) + bool(call.flags.workdir) != 1:
-        raise UserError("inspect takes one place: --workdir=DIR, or the PATH of a dataset, a workdir or a checkpoint")
+    places = len(call.positional) + bool(call.flags.workdir)
+    if places > 1 or (not places and call.config is None):
+        raise UserError(
+            "inspect takes one place: --workdir=DIR, or the PATH of a dataset, a workdir or a checkpoint; or --config alone, for its model"
+        )
     if call.config is not None and call.flags.record:
         raise UserError("inspect shows a record's frames (--record) or what becomes of all sizes (--config), one at a time")
-    from videodit.training import inspect
+    from videodit.training import inspect, inspect_model
 
+    if not places:
+        found = inspect_model.inspect_model(_experiment(call))
+        print(json.dumps(found) if call.flags.json else inspect.to_text(found))
+        return
     place, output = epath.Path(call.flags.workdir or call.positional[0]), call.flags.output
     if call.config is not None:
         found = inspect.inspect_sizes(_experiment(call), place, output)
@@ -261,6 +279,14 @@ VERBS = {
             takes="IN OUT",
         ),
         Verb(
+            name="export",
+            summary="write a trained transformer as safetensors with its config beside it",
+            example="videodit export runs/local/exported --workdir=runs/local",
+            run=_export,
+            define=_define_json,
+            takes="DIR",
+        ),
+        Verb(
             name="sample",
             summary="generate a video or an image from a prompt",
             example='videodit sample --workdir=runs/local --prompt="a red ball rolls left" --size=64x36 --seconds=2',
@@ -280,7 +306,8 @@ VERBS = {
             name="inspect",
             summary="show what a dataset, a workdir or a checkpoint holds, a record's frames, or what a config makes of each size",
             example="videodit inspect --workdir=runs/local --json\n  videodit inspect runs/local/dataset --record=0\n"
-            "  videodit inspect runs/local/dataset --config=experiments/local.py:dit",
+            "  videodit inspect runs/local/dataset --config=experiments/local.py:dit\n"
+            "  videodit inspect --config=experiments/sizes.py:8b",
             run=_inspect,
             config="optional",
             define=_define_inspect,

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,6 +15,8 @@ from videodit.core import config
 from videodit.data import media
 from videodit.data.dataset import ClipDataset
 from videodit.training import checkpoint_contents, inspect
+from videodit.training.inspect_model import activation_bytes
+from videodit.training.jobs import dit_model
 
 PARAMETERS = {
     "blocks": [{"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)}, {"kernel": np.ones((3, 4), np.float32)}],
@@ -25,9 +28,7 @@ def save(workdir, step, parameters):
     """Writes a checkpoint of the layout that the training loop writes."""
     state = {"params": parameters, "opt_state": optax.adamw(1e-3).init(parameters), "ema": parameters, "step": np.int32(step)}
     with ocp.CheckpointManager(workdir / "checkpoints") as manager:
-        manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave({"next_index": 8 * step}))
-        )
+        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave({"next_index": 8 * step})))
         manager.wait_until_finished()
     return workdir / "checkpoints" / str(step)
 
@@ -104,8 +105,13 @@ def test_checkpoint_lists_every_array(workdir):
 
 def test_dataset_shows_what_it_holds_and_what_was_left_out(tmp_path):
     (tmp_path / "metadata.json").write_text('{"source": "files"}')
-    columns = dict(key=np.array(["a", "b", "c"]), frames=np.array([8, 8, 1]), height=np.array([36, 36, 64]),
-                   width=np.array([64, 64, 36]), fps=np.float32([8, 4, 1]))
+    columns = dict(
+        key=np.array(["a", "b", "c"]),
+        frames=np.array([8, 8, 1]),
+        height=np.array([36, 36, 64]),
+        width=np.array([64, 64, 36]),
+        fps=np.float32([8, 4, 1]),
+    )
     np.savez(tmp_path / "index-train.npz", **columns)
     (tmp_path / "rejects.jsonl").write_text('{"file": "x.mp4", "reason": "cut short"}\n' * 2)
     found = inspect.inspect(tmp_path)
@@ -170,3 +176,35 @@ def test_the_verb_prints_one_line_of_json(workdir, capsys):
 def test_a_folder_of_something_else_is_named(tmp_path, capsys):
     assert cli.main(["inspect", str(tmp_path)]) == 2
     assert "holds no dataset, workdir or checkpoint" in capsys.readouterr().err
+
+
+# -- a config's model
+
+
+def test_a_config_alone_shows_its_transformers_parameters_flops_and_memory(tiny, capsys):
+    config_file = pathlib.Path(__file__).parents[1] / "tiny.py"
+    assert cli.main(["inspect", f"--config={config_file}:dit", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    model = dit_model(tiny(), 6, 256)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert sum(found["parameters"].values()) == count
+    assert found["bytes"]["parameters"] == 4 * count and 8 * count <= found["bytes"]["optimizer"] <= 8 * count + 100
+    whole, short = found["flops_per_token"]["whole_row"], found["flops_per_token"]["64th_of_row"]
+    assert whole - short == pytest.approx(3 * 4 * 16 * 2 * 48 * 63 / 64)  # width 16, 2 layers, rows of 48
+    assert cli.main(["inspect", f"--config={config_file}:dit"]) == 0
+    assert f"{count:,}" in capsys.readouterr().out
+
+
+def test_remat_keeps_less_for_the_backward_pass(tiny):
+    kept = {}
+    for remat in ("none", "named", "full"):
+        model = dit_model(tiny(dit={"remat": remat, "depth": 8}), 6, 256)
+        kept[remat] = activation_bytes(model, jax.eval_shape(model.init, jax.random.key(0)), 256)
+    assert kept["none"] > 1.5 * kept["named"] and kept["named"] > 1.5 * kept["full"]
+    assert kept["full"] >= 8 * 256 * 16 * 4  # a layer's input
+
+
+def test_inspect_asks_for_a_place_or_a_config(capsys):
+    assert cli.main(["inspect"]) == 2
+    assert "or --config alone" in capsys.readouterr().err

@@ -104,6 +104,25 @@ def test_only_matrices_decay():
     assert (updates["kernel"] < 0).all()
 
 
+def test_wide_matrices_learn_slower_as_the_base_width_says():
+    class Wide:
+        width, of_width = 64, ("up/kernel",)
+
+    params = {"up": {"kernel": jnp.ones((2, 2))}, "embed": {"kernel": jnp.ones((2, 2))}}
+    gradients = jax.tree.map(jnp.ones_like, params)
+
+    def moved(config):
+        optimizer = make_optimizer(config, 20, Wide())
+        state = optimizer.init(params)
+        for _ in range(2):
+            updates, state = optimizer.update(gradients, state, params)
+        return [float(updates[name]["kernel"][0, 0]) for name in ("up", "embed")]
+
+    up, embed = moved(OptimizerConfig(warmup=1, base_width=16))
+    assert up == pytest.approx(embed / 4) and embed < 0
+    assert moved(OptimizerConfig(warmup=1))[0] == pytest.approx(embed)
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_run_shorter_than_its_warm_up_still_moves(steps):
     optimizer = make_optimizer(OptimizerConfig(warmup=40), steps)

@@ -1,5 +1,6 @@
 """Attention over packed rows, under one name."""
 
-from videodit.attention.reference import packed_attention
+from videodit.attention.packed import packed_attention
+from videodit.attention.plan import AttentionPlan, make_plan
 
-__all__ = ["packed_attention"]
+__all__ = ["AttentionPlan", "make_plan", "packed_attention"]

@@ -52,9 +52,7 @@ def apply_overrides(config: ml_collections.ConfigDict, overrides: Sequence[str])
         _make_parents(config, _OVERRIDE.match(override).group(1))
     values = flags.FlagValues()
     argv = ["videodit", *overrides]
-    config_flags.DEFINE_config_dict(
-        "config", config, flag_values=values, lock_config=False, sys_argv=argv, accept_new_attributes=True
-    )
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, lock_config=False, sys_argv=argv, accept_new_attributes=True)
     try:
         values(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:

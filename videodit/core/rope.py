@@ -16,13 +16,22 @@ def axis_pairs(head_dim: int) -> tuple[int, int, int]:
     return time, height, pairs - time - height
 
 
-def rope_angles(positions_BxLx3: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine of each token's angles, both float32 `[B, L, head_dim / 2]`."""
+def rope_angles(
+    positions_BxLx3: jax.Array, extent_BxLx3: jax.Array, head_dim: int, theta: float, trained: tuple[int, int, int]
+) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine of each token's angles, both float32 `[B, L, head_dim / 2]`.
+
+    `extent` is the size of a token's sample along each axis. Where it is more than `trained`, the slowest rotation turns no further over
+    the whole sample than it did in training, the fastest stays, and those between follow (NTK-aware interpolation; Peng et al., "YaRN",
+    2023, section 3.1).
+    """
     positions = positions_BxLx3.astype(jnp.float32)
     angles = []
     for axis, pairs in enumerate(axis_pairs(head_dim)):
-        frequencies = theta ** (-jnp.arange(pairs, dtype=jnp.float32) / max(pairs, 1))
-        angles.append(positions[..., axis, None] * frequencies)
+        place = jnp.arange(pairs, dtype=jnp.float32)
+        stretch = jnp.maximum(1.0, extent_BxLx3[..., axis, None].astype(jnp.float32) / trained[axis])
+        rates = theta ** (-place / max(pairs, 1)) * stretch ** (-place / max(pairs - 1, 1))
+        angles.append(positions[..., axis, None] * rates)
     angles_BxLxF = jnp.concatenate(angles, axis=-1)
     return jnp.cos(angles_BxLxF), jnp.sin(angles_BxLxF)
 

@@ -34,6 +34,12 @@ def spec_of(axes: AxisNames, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(*spec)
 
 
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Lays an activation out by its logical axes on the mesh that `jax.set_mesh` set; x as it is where there is none."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return x if mesh.empty or mesh.size == 1 else jax.lax.with_sharding_constraint(x, spec_of(axes, x.shape, mesh))
+
+
 def path_name(path) -> str:
     """A tree path as `a/b/c`."""
     return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)

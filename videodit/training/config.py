@@ -71,10 +71,13 @@ class OptimizerConfig:
     """AdamW (Loshchilov and Hutter, 2019) with linear warm-up and cosine decay to `end_factor` times the peak.
 
     Weight decay is on matrices alone. Gradients are clipped to a global norm of `clip`. `ema_decay` is of the average of weights that
-    sampling uses, reached gradually over the first steps.
+    sampling uses, reached gradually over the first steps. Where `base_width` is not 0, `learning_rate` is for a transformer of that width:
+    matrices whose inputs are as many as the width learn at `base_width / width` times it, so that one rate serves every size (maximal
+    update parametrisation for Adam; Yang et al., "Tensor Programs V", 2022, table 3).
     """
 
     learning_rate: float = 2e-3
+    base_width: int = 0
     warmup: int = 40
     end_factor: float = 0.02
     b1: float = 0.9

@@ -12,6 +12,7 @@ from videodit.data import summary
 from videodit.data.dataset import ClipDataset
 from videodit.training import checkpoint_contents, inspect_data
 from videodit.training.config import ExperimentConfig, dataset_path
+from videodit.training.inspect_model import model_lines
 
 
 def inspect(path: epath.PathLike) -> dict[str, Any]:
@@ -116,6 +117,7 @@ def to_text(found: dict[str, Any]) -> str:
         "checkpoint": _checkpoint_lines,
         "sizes": inspect_data.sizes_lines,
         "record": inspect_data.record_lines,
+        "model": model_lines,
     }
     lines = kinds[found["kind"]](found)
     return "\n".join([f"{found['kind']} {found['path']}", *lines])

@@ -35,7 +35,7 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
 
     # -- model and data
     job = make_job(config, workdir)
-    optimizer = make_optimizer(config.optimizer, settings.steps)
+    optimizer = make_optimizer(config.optimizer, settings.steps, job.model)
     first = jax.process_index() == 0  # of several processes, which all compute and save, this one tells
     if first:
         write_config(workdir, config)
@@ -84,7 +84,8 @@ def train(config: ExperimentConfig, workdir: epath.PathLike) -> None:
         host_batch = next(job.batches)
         batch = job.to_device(host_batch, mesh)
         window.add(job.worth(host_batch), waited=time.perf_counter() - asked)
-        state, told = step(state, batch, plays(job.model, number - 1))
+        with jax.set_mesh(mesh):  # attention's kernels ask for it
+            state, told = step(state, batch, plays(job.model, number - 1))
         pending.append(told)
         if len(pending) > 1:
             _check_finite(pending[-2], number - 1)

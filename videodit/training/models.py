@@ -8,8 +8,9 @@ import numpy as np
 
 from videodit.core.segments import PATCH, TEXT, spread
 from videodit.diffusion.process import ProcessConfig, corrupt, draw_noise_levels, flow_loss, to_velocity
-from videodit.models.dit.model import DiT, DiTConfig, forward_flops
+from videodit.models.dit.model import DiT, DiTConfig, forward_flops, init_parameters
 from videodit.models.dit.sharding import AXES as DIT_AXES
+from videodit.models.dit.sizes import OF_WIDTH as DIT_OF_WIDTH
 from videodit.models.vae.config import VAEConfig
 from videodit.models.vae.losses import VAELossConfig, kl_of_channels, vae_loss
 from videodit.models.vae.model import VAE
@@ -65,6 +66,11 @@ class DiTModel:
     vocabulary: int
 
     axes = DIT_AXES
+    of_width = DIT_OF_WIDTH
+
+    @property
+    def width(self) -> int:
+        return self.config.width
 
     @property
     def patch_channels(self) -> int:
@@ -75,11 +81,7 @@ class DiTModel:
         return DiT(self.config, self.patch_channels, self.vocabulary)
 
     def init(self, key):
-        row = {
-            name: jnp.zeros((1, 2, 3) if name in ("positions", "extent") else (1, 2), jnp.int32)
-            for name in ("text_ids", "modality", "segment_ids", "positions", "extent")
-        }
-        return self.module.init(key, jnp.zeros((1, 2, self.patch_channels)), jnp.zeros((1, 2)), row)["params"]
+        return init_parameters(self.module, key)
 
     def statistics(self):
         return {}

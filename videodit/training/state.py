@@ -45,15 +45,19 @@ def plays(model: Model, steps: int) -> bool:
     return isinstance(model, AdversarialModel) and steps >= model.start
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """AdamW with clipping and schedule, as `OptimizerConfig` describes."""
+def make_optimizer(config: OptimizerConfig, steps: int, model: Model | None = None) -> optax.GradientTransformation:
+    """AdamW with clipping and schedule, as `OptimizerConfig` describes; its `base_width` counts for a model with `width` and `of_width`."""
     warmup = min(config.warmup, steps - 1)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, steps, config.learning_rate * config.end_factor)
     is_matrix = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).endswith(("kernel", "embedding")), params)
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=is_matrix),
-    )
+    adamw = optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=is_matrix)
+    by_width = [_scale_by_width(model, config.base_width / model.width)] if config.base_width and hasattr(model, "of_width") else []
+    return optax.chain(optax.clip_by_global_norm(config.clip), adamw, *by_width)
+
+
+def _scale_by_width(model: Any, factor: float) -> optax.GradientTransformation:
+    scale = lambda path, update: update * factor if path_name(path).endswith(model.of_width) else update
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, seed: int) -> State:

@@ -131,19 +131,31 @@ def test_words_positions_and_size_are_heard(apply):
         assert np.abs(found - apply(row["patches"], levels, row | {name: change(row[name])})).max() > 1e-4, name
 
 
-def test_remat_and_unroll_change_neither_outputs_nor_gradients(model):
+def test_remat_unroll_and_the_form_of_attention_change_neither_outputs_nor_gradients(model):
     row = packed([SAMPLES])
 
     def loss_of(**change):
         module = DiT(dataclasses.replace(CONFIG, **change), CHANNELS, VOCABULARY)
-        loss = lambda params: jnp.square(module.apply(params, row["patches"], levels_of(row), row)).mean()
+        real = (row["segment_ids"] > 0)[..., None]  # what padding gives has no meaning
+        loss = lambda params: (jnp.square(module.apply(params, row["patches"], levels_of(row), row)) * real).mean()
         return jax.jit(jax.value_and_grad(loss))(model[1])
 
     plain, gradients = loss_of()
-    for change in ({"remat": True}, {"unroll": 2}):
+    for change in ({"remat": "full"}, {"remat": "named"}, {"unroll": 2}, {"attention": "blocked"}):
         changed, others = loss_of(**change)
         np.testing.assert_allclose(plain, changed, rtol=1e-5)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradients, others)
+
+
+def test_swiglu_has_as_many_parameters_and_its_flops_are_counted():
+    count = lambda config: sum(leaf.size for leaf in jax.tree.leaves(trained(config)[1]))
+    plain = dataclasses.replace(CONFIG, width=192, heads=4)
+    gated = dataclasses.replace(plain, mlp="swiglu")
+    assert count(gated) == pytest.approx(count(plain), rel=0.01) and gated.mlp_width == 512
+    assert forward_flops(gated, CHANNELS, 5, 40, 900) == pytest.approx(forward_flops(plain, CHANNELS, 5, 40, 900), rel=0.01)
+    module, params = trained(dataclasses.replace(CONFIG, mlp="swiglu"))
+    row = packed([SAMPLES])
+    assert np.abs(module.apply(params, row["patches"], levels_of(row), row)).max() > 0.1
 
 
 def test_a_new_model_predicts_zero():

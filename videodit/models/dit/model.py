@@ -9,16 +9,20 @@ DiT (Peebles and Xie, 2023) conditioned by adaLN, with these choices:
 - outputs start at zero, so a new model predicts nothing instead of noise.
 """
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Literal
 
 import flax.linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
-from videodit.attention import packed_attention
+from videodit.attention import make_plan, packed_attention
 from videodit.core.errors import UserError
 from videodit.core.rope import rope_angles, rotate
 from videodit.core.segments import TEXT
+from videodit.sharding.rules import constrain
 
 NOISE_FREQUENCIES = 32  # pairs of the noise level's Fourier features
 NOISE_SCALE = 1000.0  # noise levels of 0 to 1 are spread as diffusion steps 0 to 1000 are
@@ -26,17 +30,29 @@ NOISE_SCALE = 1000.0  # noise levels of 0 to 1 are spread as diffusion steps 0 t
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig:
-    """Shape of the transformer. `width` is a multiple of `heads`; a head has an even number of channels."""
+    """Shape of the transformer. `width` is a multiple of `heads`; a head has an even number of channels.
+
+    `mlp`: "gelu", or "swiglu" (Shazeer, 2020) with two thirds of its width and so as many parameters. `mlp_ratio`: the GELU's width over
+    `width`. `rope_extent`: the most (time, height, width), in patches, that training shows; a longer side stretches the slow rotations
+    of its axis and leaves the fast ones (NTK-aware interpolation, bloc97, 2023; Peng et al., "YaRN", 2023, section 3.1), and a shorter one
+    changes nothing. `dtype` is of products and activations; parameters, norms, modulation and softmax are float32. `remat`: what the
+    backward pass keeps of a layer: "none" recomputes nothing, "full" keeps its input alone, "named" also queries, keys, values and what
+    attention gave, so that attention and the products before it are not done again, "offload" keeps its input in the host's memory.
+    `unroll`: layers a step of the scan. `attention`: "auto", by platform and length of the row, or a backend's name (`attention/plan.py`).
+    """
 
     width: int = 192
     depth: int = 6
     heads: int = 4
     mlp_ratio: float = 4.0
     patch: tuple[int, int, int] = (1, 1, 1)
+    mlp: Literal["gelu", "swiglu"] = "gelu"
     rope_theta: float = 100.0
+    rope_extent: tuple[int, int, int] = (256, 256, 256)
     dtype: str = "float32"
-    remat: bool = False
+    remat: Literal["none", "full", "named", "offload"] = "none"
     unroll: int = 1
+    attention: str = "auto"
 
     def __post_init__(self):
         if self.width % self.heads or (self.width // self.heads) % 2:
@@ -46,7 +62,33 @@ class DiTConfig:
 
     @property
     def mlp_width(self) -> int:
-        return int(self.width * self.mlp_ratio)
+        """Channels between the MLP's two layers; with SwiGLU a multiple of 64."""
+        if self.mlp == "gelu":
+            return int(self.width * self.mlp_ratio)
+        return -(-int(self.width * self.mlp_ratio * 2 / 3) // 64) * 64
+
+    @property
+    def up_width(self) -> int:
+        """Channels that the MLP's first layer gives: a gate for each with SwiGLU."""
+        return self.mlp_width * (2 if self.mlp == "swiglu" else 1)
+
+
+_KEPT = ("queries_keys_values", "attended")  # of a layer, by remat="named"
+
+
+def rematerialised(config: DiTConfig) -> type[nn.Module]:
+    """`Block` under the config's remat policy."""
+    if config.remat == "none":
+        return Block
+    policies = jax.checkpoint_policies
+    policy = {
+        "full": lambda: policies.nothing_saveable,
+        "named": lambda: policies.save_only_these_names(*_KEPT),
+        "offload": lambda: policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[], names_which_can_be_offloaded=["layer_input"], offload_src="device", offload_dst="pinned_host"
+        ),
+    }[config.remat]()
+    return nn.remat(Block, prevent_cse=False, policy=policy)
 
 
 def fourier(values: jax.Array, frequencies: int, highest: float = 10_000.0) -> jax.Array:
@@ -68,22 +110,29 @@ class Block(nn.Module):
     config: DiTConfig
 
     @nn.compact
-    def __call__(self, x_BxLxC, modulation_BxLx3C, rope, segment_ids_BxL):
+    def __call__(self, x_BxLxC, modulation_BxLx3C, rope, plan):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         batch, length, width = x_BxLxC.shape
+        x_BxLxC = checkpoint_name(constrain(x_BxLxC, "rows", "length", None), "layer_input")
         bias = self.param("modulation_bias", nn.initializers.zeros, (3 * width,))
         shift, scale, gate = jnp.split(modulation_BxLx3C + bias, 3, axis=-1)
         h = (normalise(x_BxLxC) * (1 + scale) + shift).astype(dtype)
         dense = lambda features, name, init=nn.linear.default_kernel_init: nn.Dense(
             features, use_bias=False, dtype=dtype, name=name, kernel_init=init
         )
-        qkv, up = dense(3 * width, "qkv")(h), dense(c.mlp_width, "up")(h)
+        qkv, up = dense(3 * width, "qkv")(h), constrain(dense(c.up_width, "up")(h), "rows", "length", "mlp")
         q, k, v = jnp.moveaxis(qkv.reshape(batch, length, 3, c.heads, -1), 2, 0)
         q = rotate(normalise(q) * self.param("q_scale", nn.initializers.ones, (q.shape[-1],)).astype(dtype), *rope)
         k = rotate(normalise(k) * self.param("k_scale", nn.initializers.ones, (k.shape[-1],)).astype(dtype), *rope)
-        attended = packed_attention(q, k, v, segment_ids_BxL).reshape(batch, length, width)
+        q, k, v = (checkpoint_name(constrain(each, "rows", "length", "heads", None), _KEPT[0]) for each in (q, k, v))
+        attended = checkpoint_name(packed_attention(q, k, v, plan).reshape(batch, length, width), _KEPT[1])
+        if c.mlp == "gelu":
+            hidden = nn.gelu(up)
+        else:
+            open_, value = jnp.split(up, 2, axis=-1)
+            hidden = nn.silu(open_) * value
         small = nn.initializers.variance_scaling(1.0 / (2 * c.depth), "fan_in", "truncated_normal")
-        out = dense(width, "attention_out", small)(attended) + dense(width, "down", small)(nn.gelu(up))
+        out = dense(width, "attention_out", small)(attended) + dense(width, "down", small)(hidden)
         return (x_BxLxC + gate * out).astype(dtype), None
 
 
@@ -117,16 +166,30 @@ class DiT(nn.Module):
             kernel_init=nn.initializers.normal(0.02),
             bias_init=lambda key, shape, dtype=jnp.float32: jnp.concatenate([jnp.zeros(2 * c.width), jnp.ones(c.width)]),
         )(condition)
-        rope = rope_angles(row["positions"], c.width // c.heads, c.rope_theta)
-
-        block = nn.remat(Block, prevent_cse=False) if c.remat else Block
+        rope = rope_angles(row["positions"], row["extent"], c.width // c.heads, c.rope_theta, c.rope_extent)
         x, _ = nn.scan(
-            block, variable_axes={"params": 0}, split_rngs={"params": True}, in_axes=nn.broadcast, length=c.depth, unroll=c.unroll
-        )(c, name="blocks")(x, modulation, rope, row["segment_ids"])
+            rematerialised(c),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=nn.broadcast,
+            length=c.depth,
+            unroll=c.unroll,
+        )(c, name="blocks")(x, modulation, rope, make_plan(row["segment_ids"], c.attention))
 
         shift, scale = jnp.split(nn.Dense(2 * c.width, name="final_modulation", kernel_init=nn.initializers.zeros)(condition), 2, axis=-1)
         x = normalise(x.astype(jnp.float32)) * (1 + scale) + shift
         return nn.Dense(self.patch_channels, name="head", kernel_init=nn.initializers.zeros)(x)
+
+
+def init_parameters(model: DiT, key: jax.Array):
+    """The parameters of a new model. They do not depend on the form of attention, and the row that they are made with is too short for
+    most."""
+    module = DiT(dataclasses.replace(model.config, attention="reference"), model.patch_channels, model.vocabulary)
+    row = {
+        name: jnp.zeros((1, 2, 3) if name in ("positions", "extent") else (1, 2), jnp.int32)
+        for name in ("text_ids", "modality", "segment_ids", "positions", "extent")
+    }
+    return module.init(key, jnp.zeros((1, 2, model.patch_channels)), jnp.zeros((1, 2)), row)["params"]
 
 
 def forward_flops(config: DiTConfig, patch_channels: int, text_tokens: float, patch_tokens: float, pairs: float) -> float:
@@ -136,6 +199,6 @@ def forward_flops(config: DiTConfig, patch_channels: int, text_tokens: float, pa
     A training step owes three times this. PaLM (Chowdhery et al., 2022), appendix B.
     """
     c, tokens = config, text_tokens + patch_tokens
-    block = c.width * (3 * c.width + c.mlp_width) + (c.width + c.mlp_width) * c.width
+    block = c.width * (3 * c.width + c.up_width) + (c.width + c.mlp_width) * c.width
     condition = (2 * NOISE_FREQUENCIES + 3) * c.width + c.width * 5 * c.width
     return 2 * (tokens * (c.depth * block + condition) + patch_tokens * 2 * patch_channels * c.width) + 4 * pairs * c.width * c.depth

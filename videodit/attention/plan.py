@@ -1,0 +1,72 @@
+"""The attention plan: which blocks of a packed row can meet at all. Made once a batch, used by every layer, forward and backward."""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+
+from videodit.attention.blocked import BLOCK
+from videodit.core.errors import UserError
+
+BACKENDS = ("reference", "blocked", "splash", "triton")
+# Tokens along a block's side, the largest that divides the row. A TPU's kernel takes no fewer than 128.
+_KERNELS = {"splash": (512, 256, 128), "triton": (64,)}
+# Tokens of a row: on a CPU no longer row is faster with its blocks apart (experiments/benchmarks/attention.py).
+_DENSE = 512
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class AttentionPlan:
+    """What `packed_attention` goes by.
+
+    Attributes:
+      segment_ids: int32 `[B, L]`; tokens with equal ids see each other, 0 is padding.
+      live: bool `[B, n, n]`, blocks of queries by blocks of keys: False where no two of their tokens are of one segment. None for the
+        reference, which has no blocks.
+      backend: one of `BACKENDS`.
+      interpret: whether kernels run in Pallas' interpreter, where their platform is not at hand.
+    """
+
+    segment_ids: jax.Array
+    live: jax.Array | None
+    backend: str = field(metadata={"static": True})
+    interpret: bool = field(default=False, metadata={"static": True})
+
+
+def make_plan(segment_ids_BxL: jax.Array, backend: str = "auto", *, interpret: bool = False) -> AttentionPlan:
+    """The plan of a batch of rows. It costs `O(L + n^2)` for n blocks a row, and holds no L x L array.
+
+    `backend` "auto" is "splash" on a TPU and "triton" on a GPU; on a CPU "reference" for short rows, "blocked" for long ones.
+
+    Raises UserError for an unknown backend, and where a kernel does not take the row's length.
+    """
+    length = segment_ids_BxL.shape[1]
+    if backend == "auto":
+        on_cpu = "blocked" if length > _DENSE else "reference"
+        backend = {"tpu": "splash", "gpu": "triton"}.get(jax.default_backend(), on_cpu)
+    if backend not in BACKENDS:
+        raise UserError(f"attention {backend!r}: one of auto, {', '.join(BACKENDS)}")
+    if backend == "reference":
+        return AttentionPlan(segment_ids=segment_ids_BxL, live=None, backend=backend)
+    if backend == "blocked":
+        return AttentionPlan(segment_ids=segment_ids_BxL, live=live_blocks(segment_ids_BxL, BLOCK), backend=backend)
+    block = next((each for each in _KERNELS[backend] if length % each == 0), None)
+    if block is None:
+        least = _KERNELS[backend][-1]
+        raise UserError(
+            f"rows of {length} tokens: attention {backend!r} takes multiples of {least}, the next is {-(-length // least) * least}"
+        )
+    return AttentionPlan(segment_ids=segment_ids_BxL, live=live_blocks(segment_ids_BxL, block), backend=backend, interpret=interpret)
+
+
+def live_blocks(segment_ids_BxL: jax.Array, block: int) -> jax.Array:
+    """bool `[B, n, n]`: can any token of block i (queries) be of one segment with any of block j (keys)?
+
+    By each block's lowest and highest id, padding aside: exact for segments that lie one after another, and never False where tokens meet.
+    """
+    rows, length = segment_ids_BxL.shape
+    ids = jnp.pad(segment_ids_BxL, ((0, 0), (0, -length % block))).reshape(rows, -1, block)
+    low = jnp.where(ids == 0, jnp.iinfo(ids.dtype).max, ids).min(-1)
+    high = ids.max(-1)
+    return (low[:, :, None] <= high[:, None, :]) & (low[:, None, :] <= high[:, :, None])
