@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videodit.attention import make_plan
+from videodit.attention import make_plan, row_multiple
 from videodit.attention.plan import live_blocks
 from videodit.core.errors import UserError
 
@@ -47,3 +47,9 @@ def test_what_is_wrong_is_said_with_what_is_right():
         make_plan(jnp.ones((1, 128), jnp.int32), "flash")
     with pytest.raises(UserError, match="rows of 200 tokens: attention 'splash' takes multiples of 128, the next is 256"):
         make_plan(jnp.ones((1, 200), jnp.int32), "splash")
+
+
+@pytest.mark.parametrize("backend", ["reference", "blocked", "splash", "triton", "auto"])
+def test_rows_of_the_multiple_that_is_told_are_taken(backend):
+    length = 3 * row_multiple(backend)
+    assert make_plan(jnp.ones((1, length), jnp.int32), backend).segment_ids.shape == (1, length)

@@ -1,6 +1,6 @@
 """Attention over packed rows, under one name."""
 
 from videodit.attention.packed import packed_attention
-from videodit.attention.plan import AttentionPlan, make_plan
+from videodit.attention.plan import AttentionPlan, make_plan, row_multiple
 
-__all__ = ["AttentionPlan", "make_plan", "packed_attention"]
+__all__ = ["AttentionPlan", "make_plan", "packed_attention", "row_multiple"]

@@ -13,6 +13,7 @@ BACKENDS = ("reference", "blocked", "splash", "triton")
 _KERNELS = {"splash": (512, 256, 128), "triton": (64,)}
 # Tokens of a row: on a CPU no longer row is faster with its blocks apart (experiments/benchmarks/attention.py).
 _DENSE = 512
+_ON = {"tpu": "splash", "gpu": "triton"}
 
 
 @jax.tree_util.register_dataclass
@@ -43,8 +44,7 @@ def make_plan(segment_ids_BxL: jax.Array, backend: str = "auto", *, interpret: b
     """
     length = segment_ids_BxL.shape[1]
     if backend == "auto":
-        on_cpu = "blocked" if length > _DENSE else "reference"
-        backend = {"tpu": "splash", "gpu": "triton"}.get(jax.default_backend(), on_cpu)
+        backend = _ON.get(jax.default_backend(), "blocked" if length > _DENSE else "reference")
     if backend not in BACKENDS:
         raise UserError(f"attention {backend!r}: one of auto, {', '.join(BACKENDS)}")
     if backend == "reference":
@@ -58,6 +58,12 @@ def make_plan(segment_ids_BxL: jax.Array, backend: str = "auto", *, interpret: b
             f"rows of {length} tokens: attention {backend!r} takes multiples of {least}, the next is {-(-length // least) * least}"
         )
     return AttentionPlan(segment_ids=segment_ids_BxL, live=live_blocks(segment_ids_BxL, block), backend=backend, interpret=interpret)
+
+
+def row_multiple(backend: str = "auto") -> int:
+    """What the length of a row must be a multiple of."""
+    backend = _ON.get(jax.default_backend(), backend) if backend == "auto" else backend
+    return _KERNELS[backend][-1] if backend in _KERNELS else 1
 
 
 def live_blocks(segment_ids_BxL: jax.Array, block: int) -> jax.Array:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from videodit.attention import row_multiple
 from videodit.core.errors import UserError
 from videodit.core.patches import unpatchify
 from videodit.core.segments import PATCH
@@ -72,7 +73,8 @@ class Generator:
     def __call__(self, requests: Sequence[Request], settings: SampleConfig) -> list[np.ndarray]:
         """The clips, uint8 `[T, H, W, 3]`, in the order of `requests`."""
         units = [self._sample(number, request, settings.guidance.acts) for number, request in enumerate(requests)]
-        length = max(self.row_length, math.ceil(max(map(_length, units)) / ROW_STEP) * ROW_STEP)
+        step = math.lcm(ROW_STEP, row_multiple(self.model.config.attention))
+        length = max(self.row_length, math.ceil(max(map(_length, units)) / step) * step)
         rows = first_fit(units, length)
         keys = np.stack([jax.random.key_data(jax.random.key(request.seed)) for request in requests])
         latents: list[Any] = [None] * len(requests)
