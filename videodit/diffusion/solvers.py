@@ -126,8 +126,7 @@ def unipc(velocity: Velocity, start: jax.Array, levels: jax.Array, memory: Any =
         clean = x - _over_channels(t) * slope
         old, new = _corrector_weights(t_long_before, t_before, t)
         change = _over_channels(old) * (clean_before - clean_long_before) + _over_channels(new) * (clean - clean_before)
-        corrected = _towards(clean_before + change, x_before, t_before, t)
-        x = jnp.where(_over_channels((0 < t) & (t < t_before)), corrected, x)
+        x = _towards(clean_before + change, x_before, t_before, t)
         ahead = _ahead(clean, clean_before, t_before, t, t_next)
         return (_towards(ahead, x, t, t_next), x, clean, clean_before, memory), None
 
