@@ -6,6 +6,7 @@ Weights are random, and such as float16 holds exactly; texts are longer than the
 """
 
 import io
+import itertools
 import json
 from pathlib import Path
 
@@ -60,12 +61,10 @@ def write(name: str, model: torch.nn.Module, folder: Path, **save) -> None:
 
 def tokenizer_model() -> bytes:
     """T5's ids and piece scores; no normalisation table, which alone would be 240 KB."""
-    words = [
-        f"a {c} {s} {m} {w}" for c in ("red", "green") for s in ("ball", "cube") for m in ("rolls", "slides") for w in ("left", "away")
-    ]
+    words = itertools.product("a", ("red", "green", "blue"), ("ball", "cube", "cone"), ("rolls", "slides"), ("left", "right", "away"))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(words),
+        sentence_iterator=map(" ".join, words),
         model_writer=model,
         model_type="unigram",
         vocab_size=60,
@@ -84,7 +83,9 @@ def tokenizer_model() -> bytes:
 def write_tokens(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spiece.model").write_bytes(tokenizer_model())
-    t5, byt5 = T5Tokenizer.from_pretrained(folder, extra_ids=0), ByT5Tokenizer()
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer_model())
+    vocabulary = [(pieces.id_to_piece(i), pieces.get_score(i)) for i in range(pieces.vocab_size())]
+    t5, byt5 = T5Tokenizer(vocabulary, extra_ids=0), ByT5Tokenizer()
     found = [
         {"prompt": prompt, "most": most, "t5": cut(t5, prompt, most), "byt5": cut(byt5, prompt, most)}
         for prompt in PROMPTS
@@ -99,12 +100,10 @@ def cut(tokenizer, prompt: str, most: int) -> list[int]:
 
 if __name__ == "__main__":
     TO.mkdir(exist_ok=True)
-    write(
-        "t5",
-        with_weights(T5ForConditionalGeneration(T5Config(**SHAPE, num_decoder_layers=1, vocab_size=64, feed_forward_proj="relu")), 1),
-        TO / "t5",
-    )
-    write("t5_v1_1", with_weights(T5EncoderModel(T5Config(**SHAPE, vocab_size=64, feed_forward_proj="gated-gelu")), 2), TO / "t5_v1_1")
+    t5 = T5Config(**SHAPE, num_decoder_layers=1, vocab_size=64, feed_forward_proj="relu")
+    write("t5", with_weights(T5ForConditionalGeneration(t5), 1), TO / "t5")
+    gated = T5Config(**SHAPE, vocab_size=64, feed_forward_proj="gated-gelu")
+    write("t5_v1_1", with_weights(T5EncoderModel(gated), 2), TO / "t5_v1_1")
     byt5 = T5Config(**SHAPE, vocab_size=384, feed_forward_proj="gated-gelu", tokenizer_class="ByT5Tokenizer")
     write("byt5", with_weights(T5EncoderModel(byt5), 3), TO / "byt5")
     umt5 = UMT5Config(**SHAPE, vocab_size=64, feed_forward_proj="gated-gelu")

@@ -14,7 +14,7 @@ PROMPTS = [
     "a red ball rolls left",
     "",
     "赤いボールが左に転がる",
-    "a green cube slides away " * 40,
+    "a cube slides " * 40,
     "a red ball rolls left",
     "\ud800",
     "b",

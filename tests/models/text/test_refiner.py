@@ -1,5 +1,7 @@
 """The refiner over packed rows: a text sees itself alone, and packed or alone comes out the same."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +16,16 @@ WIDTH = 16
 LENGTHS = (5, 9, 3)
 
 
-def random_params(config=CONFIG, width=WIDTH):
+@functools.cache
+def new_params():
+    tokens = jnp.zeros((1, 4), int)
+    return jax.jit(TextRefiner(CONFIG).init)(jax.random.key(0), jnp.zeros((1, 4, WIDTH)), tokens, tokens)["params"]
+
+
+def random_params():
     """As after training: nothing is zero."""
-    zeros = jnp.zeros((1, 4), int)
-    params = TextRefiner(config).init(jax.random.key(0), jnp.zeros((1, 4, width)), zeros, zeros)["params"]
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return tree.unflatten([0.3 * jax.random.normal(key, leaf.shape) + (leaf.ndim == 1) for key, leaf in zip(keys, leaves)])
+    made = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: np.float32(made.normal(leaf.ndim == 1, 0.3, leaf.shape)), new_params())
 
 
 def row(lengths=LENGTHS, gap=2, length=24):
@@ -32,6 +37,7 @@ def row(lengths=LENGTHS, gap=2, length=24):
     return segments, positions
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def refine(params, x, segments, positions, config=CONFIG):
     return TextRefiner(config).apply({"params": params}, x, segments, positions)
 
@@ -43,8 +49,7 @@ def x():
 
 def test_a_new_refiner_hands_on_what_it_is_given(x):
     segments, positions = row()
-    params = TextRefiner(CONFIG).init(jax.random.key(0), x, segments, positions)["params"]
-    np.testing.assert_array_equal(refine(params, x, segments, positions), x)
+    np.testing.assert_array_equal(refine(new_params(), x, segments, positions), x)
     assert np.abs(refine(random_params(), x, segments, positions) - x).mean() > 0.1
 
 
@@ -91,8 +96,7 @@ def test_it_learns_what_a_token_alone_cannot_tell():
     x = jax.nn.one_hot(ids, WIDTH)
     target = jnp.roll(ids, 1, axis=1)
     ones, places = jnp.ones_like(ids), jnp.broadcast_to(jnp.arange(12), ids.shape)
-    params = TextRefiner(CONFIG).init(jax.random.key(0), x, ones, places)["params"]
-    optimizer = optax.adam(1e-2)
+    params, optimizer = new_params(), optax.adam(1e-2)
 
     def loss(params):
         logits = refine(params, x, ones, places)[:, 1:, 8:]
@@ -107,7 +111,7 @@ def test_it_learns_what_a_token_alone_cannot_tell():
     state = optimizer.init(params)
     for _ in range(200):
         params, state, value = step(params, state)
-    assert loss(TextRefiner(CONFIG).init(jax.random.key(0), x, ones, places)["params"]) == pytest.approx(np.log(8), abs=1e-3)
+    assert loss(new_params()) == pytest.approx(np.log(8), abs=1e-3)
     assert value < 0.5
 
 

@@ -50,8 +50,7 @@ class TextEncoder:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedText:
-    """One prompt. `embeddings`: of each encoder, float32 `[tokens, width]`, 1 token at least; `cut`: how many tokens each encoder's limit left
-    out."""
+    """One prompt: of each encoder, float32 `[tokens, width]` with 1 token or more, and how many tokens its limit has `cut`."""
 
     embeddings: tuple[np.ndarray, ...]
     cut: tuple[int, ...]

@@ -24,9 +24,9 @@ _EPSILON = 1e-6  # of the RMS norms
 class TextRefinerConfig:
     """Shape of the refiner; its width is that of what it is given.
 
-    `depth`: blocks, few, so that they are not scanned; `heads`: the width is a multiple of twice as many; `mlp_ratio`: hidden channels of the
-    MLP by the width (8/3 has the parameters of a plain MLP at 4); `rope_theta`: longest wavelength of the rotary positions in tokens,
-    by 2 pi; `dtype` of products, "float32" or "bfloat16".
+    `depth`: blocks, few, so that they are not scanned; `heads`: the width is a multiple of twice as many; `mlp_ratio`: hidden channels of
+    the MLP by the width (8/3 has the parameters of a plain MLP at 4); `rope_theta`: longest wavelength of the rotary positions in
+    tokens, by 2 pi; `dtype` of products, "float32" or "bfloat16".
     """
 
     depth: int = 2
@@ -73,8 +73,8 @@ class TextRefiner(nn.Module):
     def __call__(self, embeddings_BxLxD: jax.Array, segment_ids_BxL: jax.Array, positions_BxL: jax.Array) -> jax.Array:
         """`[B, L, D]` in the embeddings' dtype.
 
-        int32 `segment_ids` are 0 at padding, and at tokens that are no text; a token sees those of its own segment. int32 `positions` are places
-        in the text; only their differences matter. What comes out at segment 0 has no meaning.
+        int32 `segment_ids` are 0 at padding, and at tokens that are no text; a token sees those of its own segment. int32 `positions` are
+        places in the text; only their differences matter. What comes out at segment 0 has no meaning.
 
         Raises UserError where D is no multiple of twice the heads.
         """

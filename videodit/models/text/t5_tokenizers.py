@@ -42,8 +42,9 @@ class T5Tokenizer:
 
     def __init__(self, model: bytes):
         self.model = model
+        self._processor = sentencepiece.SentencePieceProcessor()
         try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+            self._processor.LoadFromSerializedProto(model)
         except RuntimeError as error:
             raise UserError(f"{_MODEL} of {len(model)} bytes is no sentencepiece model, or cut off") from error
         self._end = self._processor.eos_id()
@@ -71,7 +72,7 @@ class ByT5Tokenizer:
     size = _FIRST_BYTE + 256
 
     def encode(self, text: str, max_tokens: int) -> np.ndarray:
-        """`int32 [n]`, 1 <= n <= max_tokens: the text's bytes, cut where it is too long, then the end token. "" gives the end token alone."""
+        """`int32 [n]`, 1 <= n <= max_tokens: the text's bytes, cut where they are too many, then the end. "" gives the end alone."""
         return _with_end([byte + _FIRST_BYTE for byte in encodable(text).encode()], 1, max_tokens)
 
 

@@ -42,7 +42,7 @@ def encoder_directory(path: epath.PathLike) -> epath.Path:
 
 
 def load_t5(path: epath.PathLike, dtype: str = "float32") -> tuple[T5Config, dict[str, Any]]:
-    """Reads a T5, mT5, ByT5 or UMT5 encoder: its config and T5Encoder's `params`, NumPy arrays of `dtype`, those of norms and biases float32.
+    """Reads a T5, mT5, ByT5 or UMT5 encoder: its config and T5Encoder's `params`, in `dtype`, norms and biases in float32.
 
     Args:
       path: a safetensors file with its config.json beside it; a directory that transformers' `save_pretrained` wrote, in one file or in
