@@ -49,7 +49,8 @@ def test_an_empty_caption_is_the_begin_token_alone(tokenizer):
 
 
 @pytest.mark.parametrize(
-    "text", ["Ein Würfel rollt über die Straße", "赤いボールが左に転がる", "🔴⚽➡️", "\x07\u200b\ufeff a", "0123456789"]
+    "text",
+    ["Ein Würfel rollt über die Straße", "赤いボールが左に転がる", "🔴⚽➡️", "\x07\u200b\ufeff a", "0123456789", "half \ud800 a character"],
 )
 def test_text_of_any_script_has_tokens_and_nothing_is_unknown(tokenizer, text):
     ids = tokenizer.encode(text, 256)
@@ -67,7 +68,7 @@ def test_a_caption_that_is_too_long_is_cut_at_its_end(tokenizer, most):
     np.testing.assert_array_equal(tokenizer.encode(text, most), tokenizer.encode(text, 10_000)[:most])
 
 
-@pytest.mark.parametrize("captions", [[], ["", "  "], ["x"], ["🔴"], ["a " * 20_000, "b"], ["hello\nworld"]])
+@pytest.mark.parametrize("captions", [[], ["", "  "], ["x"], ["🔴"], ["a " * 20_000, "b"], ["hello\nworld"], ["half \ud800 a character"]])
 def test_captions_too_few_or_too_odd_to_learn_from_still_give_a_tokenizer(captions):
     made = Tokenizer(train_tokenizer(captions, 256))
     assert len(made.encode("a red ball", 64)) > 1

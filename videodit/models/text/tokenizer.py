@@ -16,7 +16,7 @@ _RESERVED = 3 + 256  # pad, unknown, begin, and one piece a byte
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int) -> bytes:
     """Trains a byte-pair model of about `vocabulary` pieces and 259 reserved ones; the same captions give the same bytes."""
-    unique = sorted({caption for caption in captions if caption.strip()}) or ["a"]
+    unique = sorted({encodable(caption) for caption in captions if caption.strip()}) or ["a"]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(unique),
@@ -38,6 +38,11 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int) -> bytes:
     return model.getvalue()
 
 
+def encodable(text: str) -> str:
+    """The text with a question mark for each lone surrogate, such as file names that are no UTF-8 leave behind: they have no bytes."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class Tokenizer:
     """Encodes captions. `size` is the number of ids."""
 
@@ -51,7 +56,7 @@ class Tokenizer:
 
     def encode(self, text: str, max_tokens: int) -> np.ndarray:
         """`int32 [n]`, 1 <= n <= max_tokens: a begin token, then the text, cut where it is too long. "" gives the begin token alone."""
-        return np.asarray([BEGIN, *self._processor.encode(text)][:max_tokens], np.int32)
+        return np.asarray([BEGIN, *self._processor.encode(encodable(text))][:max_tokens], np.int32)
 
     def __reduce__(self):
         return Tokenizer, (self.model,)
