@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from videodit.attention import packed_attention
+from videodit.attention import make_plan, packed_attention
 from videodit.core.errors import UserError
 from videodit.core.rope import rotate
 
@@ -56,7 +56,7 @@ class Block(nn.Module):
         h = norm("attention_norm")(x_BxLxD)
         q, k, v = (dense(width, name)(h).reshape(batch, length, c.heads, -1) for name in ("query", "key", "value"))
         q, k = rotate(norm("query_norm")(q), *rope), rotate(norm("key_norm")(k), *rope)
-        attended = packed_attention(q, k, v, segment_ids_BxL).reshape(batch, length, width)
+        attended = packed_attention(q, k, v, make_plan(segment_ids_BxL)).reshape(batch, length, width)
         x = x_BxLxD + dense(width, "attention_out", nn.initializers.zeros)(attended).astype(x_BxLxD.dtype)
 
         h = norm("mlp_norm")(x)
