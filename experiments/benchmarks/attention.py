@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What packed attention costs when a row holds more and shorter clips, by backend.
 
-    python experiments/benchmarks/attention.py [--heads 6] [--width 64] [--length 32768] [--clips 1 16 64] [--repeats 3] [--json]
+    python experiments/benchmarks/attention.py [--heads 2] [--width 64] [--length 32768] [--clips 1 16 64] [--repeats 2] [--json]
 
 One row of `length` tokens cut into equal clips, forward alone and forward with backward, float32, medians of runs that take turns.
 "Share" is the time over that of one clip as long as the row. Then short rows of four clips, blocks against whole rows, which says where
@@ -56,12 +56,12 @@ def measure(cases: dict, heads: int, width: int, repeats: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--heads", type=int, default=2)
     parser.add_argument("--width", type=int, default=64, help="channels of a head")
     parser.add_argument("--length", type=int, default=32768)
     parser.add_argument("--clips", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--short", type=int, nargs="*", default=[256, 512, 1024, 2048])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--short", type=int, nargs="*", default=[128, 184, 256, 512, 1024])
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     backend = make_plan(cut_row(chosen.length, 1)).backend

@@ -1,8 +1,10 @@
 """Run by test_on_meshes.py in a process with 8 devices: attention and its gradients on each mesh, beside those of the reference.
 
-Prints {"BACKEND NAME": largest difference} as JSON.
+Prints as JSON, for each "BACKEND MESH CONTEXT", `differences`, the largest, and `moved`, the collectives that carry vectors of heads.
 """
 
+import functools
+import itertools
 import json
 import os
 
@@ -10,10 +12,13 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_p
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 import numpy as np
 
 from videodit.attention import make_plan, packed_attention
+from videodit.preflight.hlo import collectives, read_program
 from videodit.sharding.mesh import MeshConfig, make_mesh
+from videodit.sharding.rules import spec_of
 
 MESHES = {
     "rows": {"data": 2, "fsdp": 4},
@@ -21,15 +26,20 @@ MESHES = {
     "queries": {"data": 2, "context": 4},
     "all": {"data": 1, "fsdp": 2, "tensor": 2, "context": 2},
 }
-ROWS, LENGTH, HEADS, WIDTH = 8, 512, 2, 16
+ROWS, LENGTH, HEADS, WIDTH = 8, 512, 4, 16
+CONTEXTS = ("gather", "all_to_all", "ring")
 
 
-def run(backend, interpret, arrays, ids, gradient):
+def run(backend, context, interpret, arrays, ids, gradient):
     def attend(q, k, v):
-        return packed_attention(q, k, v, make_plan(ids, backend, interpret=interpret))
+        return packed_attention(q, k, v, make_plan(ids, backend, context=context, interpret=interpret))
 
     out, back = jax.vjp(attend, *arrays)
     return out, *back(gradient)
+
+
+def lay_out(mesh, x):
+    return jax.device_put(x, NamedSharding(mesh, spec_of(("rows", "length", "heads", None)[: x.ndim], x.shape, mesh)))
 
 
 def main():
@@ -38,16 +48,21 @@ def main():
     real = (ids > 0)[..., None, None]
     arrays = [jax.random.normal(jax.random.key(i), (ROWS, LENGTH, HEADS, WIDTH)) for i in range(3)]
     gradient = jax.random.normal(jax.random.key(3), arrays[0].shape) * real
-    wanted = jax.jit(run, static_argnums=(0, 1))("reference", False, arrays, ids, gradient)
-    found = {}
-    for backend, interpret in (("blocked", False), ("splash", True), ("triton", True)):
-        for name, mesh in MESHES.items():
-            if backend != "blocked" and name != "all":
-                continue  # the layout is the same for all; the interpreter is slow
-            with jax.set_mesh(make_mesh(MeshConfig(**mesh))):
-                got = jax.jit(run, static_argnums=(0, 1))(backend, interpret, arrays, jnp.asarray(ids), gradient)
-            found[f"{backend} {name}"] = max(float(np.abs((np.asarray(a) - np.asarray(b)) * real).max()) for a, b in zip(got, wanted))
-    print(json.dumps(found))
+    run_compiled = jax.jit(run, static_argnums=(0, 1, 2))
+    wanted = run_compiled("reference", "gather", False, arrays, ids, gradient)
+    found, moved = {}, {}
+    for backend, name, context in itertools.product(("blocked", "splash", "triton"), MESHES, CONTEXTS):
+        if (backend != "blocked" and name != "all") or (context != "gather" and "context" not in MESHES[name]):
+            continue  # the layout is the same for all; the interpreter is slow
+        mesh = make_mesh(MeshConfig(**MESHES[name]))
+        laid = jax.tree.map(functools.partial(lay_out, mesh), (arrays, jnp.asarray(ids), gradient))
+        with jax.set_mesh(mesh):
+            compiled = run_compiled.lower(backend, context, backend != "blocked", *laid).compile()
+            got = compiled(*laid)
+        case = f"{backend} {name} {context}"
+        found[case] = max(float(np.abs((np.asarray(a) - np.asarray(b)) * real).max()) for a, b in zip(got, wanted))
+        moved[case] = sorted({each.kind for each in collectives(read_program(compiled.as_text())) if WIDTH in each.shape})
+    print(json.dumps({"differences": found, "moved": moved}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videodit.attention import make_plan, packed_attention
+from videodit.attention import ATTENDED, make_plan, packed_attention, plan, splash
 
 B, L, H, D = 2, 384, 2, 16
 
@@ -97,8 +97,70 @@ def test_logits_are_float32_for_bfloat16_inputs(qkv, attend):
     np.testing.assert_allclose(found[real].astype(jnp.float32), attend(qkv, SEGMENTS)[real], atol=0.05)
 
 
+def test_a_row_sees_nothing_of_the_next(qkv, attend):
+    alone = jnp.ones((B, L), jnp.int32).at[:, 300:].set(0)  # one sample a row, with the same id in both
+    other = qkv.at[:, 1].set(7.0)
+    np.testing.assert_array_equal(attend(other, alone)[0, :300], attend(qkv, alone)[0, :300])
+    gradients = jax.grad(lambda each: attend(each, alone)[0, :300].sum())(qkv)
+    np.testing.assert_array_equal(gradients[:, 1], 0.0)
+
+
+# Blocks of both sizes, parts of both sizes, and several short samples in one block.
+@pytest.mark.parametrize("lengths", [(700, 40, 30, 20, 10, 224), (129, 128, 127, 1, 257, 258, 124), (1024,)])
+def test_long_and_short_samples_go_blocked(lengths):
+    q, k, v, gradient = jax.random.normal(jax.random.key(2), (4, 2, 1024, H, D))
+    ids = jnp.array(np.repeat(np.arange(1, len(lengths) + 1), lengths)[None].repeat(2, 0), jnp.int32)
+    run = lambda backend: jax.vjp(lambda *qkv: packed_attention(*qkv, make_plan(ids, backend)), q, k, v)
+    (found, back), (wanted, wanted_back) = run("blocked"), run("reference")
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    for got, want in zip(back(gradient), wanted_back(gradient)):
+        np.testing.assert_allclose(got, want, atol=5e-5)
+
+
 def test_rows_of_any_length_go_blocked(qkv):
     short, ids = qkv[:, :, :333], SEGMENTS[:, :333]
     found = packed_attention(*short, make_plan(ids, "blocked"))
     wanted = packed_attention(*short, make_plan(ids, "reference"))
     np.testing.assert_allclose(found[ids > 0], wanted[ids > 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_gpu_kernels_lower_to_triton_where_there_is_no_gpu(qkv, dtype):
+    def forward(qkv):
+        return packed_attention(*qkv, make_plan(SEGMENTS, "triton"))
+
+    def both(qkv):
+        out, back = jax.vjp(forward, qkv)
+        return back(out)
+
+    kernel = "__gpu$xla.gpu.triton"
+    for function, kernels in ((forward, 1), (both, 3)):  # backward one for queries, one for keys
+        checks = [jax.export.DisabledSafetyCheck.custom_call(kernel)]
+        lowered = jax.export.export(jax.jit(function), platforms=["cuda"], disabled_checks=checks)(qkv.astype(dtype))
+        assert lowered.mlir_module().count(f"custom_call @{kernel}") == kernels
+
+
+@pytest.mark.parametrize("backend", ["blocked", "splash", "triton"])
+def test_what_it_has_computed_may_be_kept_and_is_then_not_done_again(qkv, backend):
+    attend = lambda qkv: packed_attention(*(2 * qkv), make_plan(SEGMENTS, backend, interpret=True))
+
+    def loops(attend):
+        return jax.jit(jax.grad(lambda qkv: jnp.square(jnp.sin(attend(qkv))).sum())).lower(qkv).compile().as_text().count(" while(")
+
+    keep = jax.checkpoint(attend, policy=jax.checkpoint_policies.save_only_these_names(ATTENDED))
+    assert loops(keep) == loops(attend) < loops(jax.checkpoint(attend))
+
+
+def test_gradients_do_not_depend_on_how_much_a_backward_kernel_holds(qkv, monkeypatch):
+    monkeypatch.setitem(plan._KERNELS, "splash", (128,))
+    qkv = jnp.pad(qkv, ((0, 0), (0, 0), (0, 128), (0, 0), (0, 0)))
+    ids = jnp.pad(SEGMENTS, ((0, 0), (0, 128)))
+    bytes_of_one = B * (L + 128) * H * D * 4 * 2
+    found = {}
+    for most, keys in ((0, 0), (bytes_of_one, 256), (10 * bytes_of_one, 128)):
+        monkeypatch.setattr(splash, "_FUSED_BYTES", most)
+        assert splash.fused_keys(qkv.shape[1:], 4, L + 128, 128) == keys
+        attend = lambda qkv: jnp.square(packed_attention(*qkv, make_plan(ids, "splash", interpret=True)) * (ids > 0)[..., None, None]).sum()
+        found[keys] = jax.grad(attend)(qkv)
+    np.testing.assert_allclose(found[128], found[0], atol=1e-5)
+    np.testing.assert_allclose(found[256], found[0], atol=1e-5)

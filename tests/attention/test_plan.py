@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videodit.attention import make_plan, row_multiple
+from videodit.attention import make_plan, packed_attention, row_multiple
+from videodit.attention.blocked import key_spans
 from videodit.attention.plan import live_blocks
 from videodit.core.errors import UserError
+from videodit.sharding.mesh import AXES
 
 
 def row(*lengths, length):
@@ -31,6 +33,17 @@ def test_no_block_where_tokens_meet_is_left_out_whatever_the_order():
     assert (np.asarray(live_blocks(jnp.array(ids[None]), 16)[0]) | ~meet).all()
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_span_goes_from_the_first_to_the_last_token_of_the_segment(shuffled):
+    ids = np.stack([row(100, 60, 3, 70, length=256), row(256, length=256), row(1, 1, length=256), row(5, length=256)])
+    if shuffled:
+        ids = np.random.default_rng(0).permuted(ids, axis=1)
+    found = np.asarray(key_spans(jnp.array(ids)))
+    for r, t in np.ndindex(ids.shape):
+        seen = np.flatnonzero(ids[r] == ids[r, t]) if ids[r, t] else []
+        assert tuple(found[r, t]) == ((seen[0], seen[-1] + 1) if len(seen) else (256, 0))
+
+
 def test_many_short_clips_leave_few_blocks():
     ids = jnp.array(np.repeat(np.arange(1, 65), 512)[None])
     assert live_blocks(ids, 128).mean() == pytest.approx(1 / 64)
@@ -38,7 +51,7 @@ def test_many_short_clips_leave_few_blocks():
 
 def test_auto_is_by_platform_and_length():
     assert jax.default_backend() == "cpu"
-    assert make_plan(jnp.ones((1, 256), jnp.int32)).backend == "reference"
+    assert make_plan(jnp.ones((1, 128), jnp.int32)).backend == "reference"
     assert make_plan(jnp.ones((1, 8192), jnp.int32)).backend == "blocked"
 
 
@@ -53,3 +66,22 @@ def test_what_is_wrong_is_said_with_what_is_right():
 def test_rows_of_the_multiple_that_is_told_are_taken(backend):
     length = 3 * row_multiple(backend)
     assert make_plan(jnp.ones((1, length), jnp.int32), backend).segment_ids.shape == (1, length)
+
+
+def test_an_unknown_way_for_devices_to_meet_is_named():
+    with pytest.raises(UserError, match="context attention 'spiral': one of gather, all_to_all, ring"):
+        make_plan(jnp.ones((1, 8), jnp.int32), "blocked", context="spiral")
+
+
+def test_heads_that_devices_cannot_share_are_named():
+    plan, x = make_plan(jnp.ones((1, 256), jnp.int32), "blocked", context="all_to_all"), jnp.ones((1, 256, 3, 8))
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1, 1, 1, 2), AXES)):
+        with pytest.raises(UserError, match="splits the 3 heads of a device over context=2"):
+            jax.eval_shape(lambda: packed_attention(x, x, x, plan))
+
+
+@pytest.mark.parametrize("ways, blocks", [(1, 5), (5, 5), (2, 10), (4, 20)])
+def test_devices_that_share_a_row_have_whole_blocks_of_it(ways, blocks):
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((1, 1, 1, ways), AXES)):
+        live = jax.eval_shape(lambda: make_plan(jnp.ones((1, 2560), jnp.int32), "splash")).live
+    assert live.shape == (1, blocks, blocks)

@@ -13,7 +13,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 import jax.numpy as jnp
 
-from videodit.attention.blocked import bounds
+from videodit.attention.names import kept
 from videodit.attention.reference import MASKED
 
 _PARAMETERS = plgpu.CompilerParams(num_warps=4, num_stages=2)
@@ -22,6 +22,24 @@ _PARAMETERS = plgpu.CompilerParams(num_warps=4, num_stages=2)
 def triton_attention(q_BxLxHxD, k_BxMxHxD, v_BxMxHxD, query_ids_BxL, key_ids_BxM, live, *, interpret: bool = False) -> jax.Array:
     """As `packed_attention`, with `live` of its plan; padding gets zeros or what its block's other tokens gave."""
     return _attend(q_BxLxHxD, k_BxMxHxD, v_BxMxHxD, query_ids_BxL, key_ids_BxM, bounds(live, 2), bounds(live, 1), interpret)
+
+
+def forward_part(q_BxLxHxD, k_BxMxHxD, v_BxMxHxD, query_ids_BxL, key_ids_BxM, live, *, interpret: bool = False):
+    """As `ring.Part.forward`."""
+    return _forward(q_BxLxHxD, k_BxMxHxD, v_BxMxHxD, query_ids_BxL, key_ids_BxM, bounds(live, 2), interpret)
+
+
+def backward_part(q_BxLxHxD, k_BxMxHxD, v_BxMxHxD, query_ids_BxL, key_ids_BxM, live, out, sums, gradient, *, interpret: bool = False):
+    """As `ring.Part.backward`."""
+    arrays = q_BxLxHxD, k_BxMxHxD, v_BxMxHxD, query_ids_BxL, key_ids_BxM
+    return _attend_backward(interpret, (*arrays, bounds(live, 2), bounds(live, 1), out, sums), gradient)[:3]
+
+
+def bounds(live: jax.Array, axis: int) -> jax.Array:
+    """int32 `[B, n, 2]`: the first block that lives along `axis`, and the one after the last; equal where none does."""
+    count, some = live.shape[axis], live.any(axis)
+    first = jnp.where(some, live.argmax(axis), 0)
+    return jnp.stack([first, jnp.where(some, count - jnp.flip(live, axis).argmax(axis), 0)], axis=-1).astype(jnp.int32)
 
 
 def _logits(q, k, ids_q, ids_k):
@@ -115,12 +133,12 @@ def _attend(q, k, v, ids_q, ids_k, of_queries, of_keys, interpret):
 
 
 def _attend_forward(q, k, v, ids_q, ids_k, of_queries, of_keys, interpret):
-    out, sums = _forward(q, k, v, ids_q, ids_k, of_queries, interpret)
+    out, sums = kept(*_forward(q, k, v, ids_q, ids_k, of_queries, interpret))
     return out, (q, k, v, ids_q, ids_k, of_queries, of_keys, out, sums)
 
 
-def _attend_backward(interpret, kept, gradient):
-    q, k, v, ids_q, ids_k, of_queries, of_keys, out, sums = kept
+def _attend_backward(interpret, residuals, gradient):
+    q, k, v, ids_q, ids_k, of_queries, of_keys, out, sums = residuals
     drift = (out.astype(jnp.float32) * gradient).sum(-1).swapaxes(1, 2)
     queries, keys = of_queries.shape[1], of_keys.shape[1]
     mine, theirs = _specs(q.shape, queries), _specs(k.shape, keys)
