@@ -12,6 +12,8 @@ from videodit.core.config import to_dict
 from videodit.data.order import PackingConfig
 from videodit.data.sizes import SizePolicy
 from videodit.models.dit.sizes import BASE_WIDTH, dit_config
+from videodit.models.text.config import TextConfig
+from videodit.models.text.refiner import TextRefinerConfig
 from videodit.models.vae.wan import wan_config
 from videodit.training import config as c
 
@@ -23,6 +25,7 @@ def get_config(size: str = "1b") -> ml_collections.ConfigDict:
         model="dit",
         vae=wan_config("2.1"),
         latents=c.LatentsConfig(policy=SizePolicy(grid=tuple(a * b for a, b in zip((4, 8, 8), dit.patch)))),
+        text=TextConfig(refiner=TextRefinerConfig(heads=dit.heads, dtype=dit.dtype)),
         dit=dit,
         packing=PackingConfig(length=32768 if dit.width >= 2048 else 4096, rows=8),
         optimizer=c.OptimizerConfig(learning_rate=2e-3, base_width=BASE_WIDTH, b2=0.95, weight_decay=0.1, ema_decay=0.9999),

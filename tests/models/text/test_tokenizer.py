@@ -1,5 +1,6 @@
 """The tokenizer: the same captions give the same bytes in any process, and every text has tokens."""
 
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from videodit.core.errors import UserError
 from videodit.models.text.tokenizer import BEGIN, UNKNOWN, Tokenizer, train_tokenizer
 
 CAPTIONS = [
@@ -44,8 +46,8 @@ def test_a_caption_is_a_begin_token_and_a_piece_a_common_word(tokenizer):
 
 
 def test_an_empty_caption_is_the_begin_token_alone(tokenizer):
-    assert tokenizer.encode("", 64).tolist() == [BEGIN]
-    assert tokenizer.encode("   ", 64).tolist() == [BEGIN]
+    assert tokenizer.encode("", 64).tolist() == [[BEGIN]]
+    assert tokenizer.encode("   ", 64).tolist() == [[BEGIN]]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_text_of_any_script_has_tokens_and_nothing_is_unknown(tokenizer, text):
 
 def test_different_texts_have_different_tokens(tokenizer):
     texts = [*CAPTIONS, "赤", "青", "é", "e"]
-    assert len({tuple(tokenizer.encode(text, 256).tolist()) for text in texts}) == len(texts)
+    assert len({tokenizer.encode(text, 256).tobytes() for text in texts}) == len(texts)
 
 
 @pytest.mark.parametrize("most", [1, 2, 7])
@@ -72,6 +74,18 @@ def test_a_caption_that_is_too_long_is_cut_at_its_end(tokenizer, most):
 def test_captions_too_few_or_too_odd_to_learn_from_still_give_a_tokenizer(captions):
     made = Tokenizer(train_tokenizer(captions, 256))
     assert len(made.encode("a red ball", 64)) > 1
+
+
+def test_a_public_model_without_a_begin_token_is_given_one():
+    tokenizer = Tokenizer((pathlib.Path(__file__).with_name("golden") / "umt5" / "tokenizer" / "spiece.model").read_bytes())
+    assert tokenizer.encode("", 64).tolist() == [[tokenizer.size - 1]]
+    ids = tokenizer.encode("a red ball", 64)
+    assert ids[0] == tokenizer.size - 1 > ids[1:].max()
+
+
+def test_what_is_no_model_is_named():
+    with pytest.raises(UserError, match="of 4 bytes is no sentencepiece model"):
+        Tokenizer(b"none")
 
 
 def test_it_pickles(tokenizer):

@@ -2,12 +2,17 @@
 
 Layout, of a directory:
 
-    config.json                      format, the fields of DiTConfig, patch_channels, vocabulary
+    config.json                      format, the fields of DiTConfig, patch_channels, the fields of TextEmbedderConfig
     model.safetensors                or model-00001-of-0000N.safetensors and model.safetensors.index.json, as Hugging Face splits them
 
-Names and shapes are those that PyTorch would give: `blocks.0.qkv.weight` is `[out, in]`, `blocks.0.modulation_bias` is `[3 * width]`,
-`text_embed.weight` is `[vocabulary, width]`. Queries, keys and values lie one after another along `qkv`'s outputs, a head after another
-in each. All are float32.
+Names and shapes are those that PyTorch would give: `blocks.0.qkv.weight` is `[out, in]`, `blocks.0.modulation_bias` is `[3 * width]`.
+Queries, keys and values lie one after another along `qkv`'s outputs, a head after another in each. All are float32.
+
+The text is under `text_embed`: `weight` is `[ids, vocabulary, width]`, a table for each of a token's ids. Where a token has several (a word
+of bytes), their rows but for id 0 are summed, `bias` is added, and SiLU and `out` follow. Of public encoders' embeddings, part i is
+normalised by `norm{i}.scale` (RMS) and projected by `project{i}`. `refiner.block{i}` are the refiner's blocks: `query`, `key`, `value`,
+`attention_out`, `gate`, `up`, `down`, and the scales of their norms. `videodit export` puts the sentencepiece model that text was cut into
+tokens with, if any, beside them as `tokenizer.model`.
 """
 
 from collections.abc import Iterator
@@ -23,9 +28,10 @@ from safetensors.numpy import load, save
 from videodit.core.config import read
 from videodit.core.errors import UserError
 from videodit.models.dit.model import DiT, DiTConfig, init_parameters
+from videodit.models.text.embedder import TextEmbedderConfig
 from videodit.sharding.rules import path_name
 
-FORMAT = 1
+FORMAT = 2
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _SHARD = 5 * 10**9  # bytes of a file, where there are several
 
@@ -53,7 +59,7 @@ def export_dit(directory: epath.PathLike, model: DiT, params: Any, *, shard: int
         "format": FORMAT,
         "dit": dataclasses.asdict(model.config),
         "patch_channels": model.patch_channels,
-        "vocabulary": model.vocabulary,
+        "text": dataclasses.asdict(model.text),
     }
     (directory / CONFIG).write_text(json.dumps(said, indent=1))
 
@@ -69,7 +75,7 @@ def import_dit(directory: epath.PathLike) -> tuple[DiT, Any]:
     said = json.loads((directory / CONFIG).read_text())
     if said.get("format") != FORMAT:
         raise UserError(f"{str(directory / CONFIG)!r} has format {said.get('format')!r}, expected {FORMAT}")
-    model = DiT(read(DiTConfig, said["dit"], "dit"), said["patch_channels"], said["vocabulary"])
+    model = DiT(read(DiTConfig, said["dit"], "dit"), said["patch_channels"], read(TextEmbedderConfig, said["text"], "text"))
     arrays = _arrays(directory)
     shapes = parameter_shapes(model)
     leaves = []
@@ -114,7 +120,7 @@ def _outer(name: str, layer: int | None = None) -> str:
 
 
 def _turned(name: str, array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array.T) if name.endswith("/kernel") else array
+    return np.ascontiguousarray(array.reshape(len(array), -1).T) if name.endswith("/kernel") else array
 
 
 def _take(arrays: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -124,10 +130,10 @@ def _take(arrays: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> n
         outer = _outer(name, layer)
         if outer not in arrays:
             raise UserError(f"the exported transformer lacks {outer!r}")
-        found = _turned(name, arrays.pop(outer))
-        if found.shape != wanted:
-            raise UserError(f"{outer!r} has shape {list(_turned(name, found).shape)}, its config asks for another: {list(wanted)} turned")
-        return found
+        found, asked = arrays.pop(outer), _turned(name, np.empty(wanted, np.void)).shape
+        if found.shape != asked:
+            raise UserError(f"{outer!r} has shape {list(found.shape)}, its config asks for {list(asked)}")
+        return _turned(name, found).reshape(wanted)
 
     if not name.startswith("blocks/"):
         return one(None, shape)

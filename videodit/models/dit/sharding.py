@@ -1,14 +1,16 @@
 """How the transformer's parameters lie on a mesh: logical axes by the end of a parameter's path."""
 
+from videodit.models.text.sharding import EMBEDDER_AXES
+
 AXES = {
-    "blocks/qkv/kernel": (None, "embed", "heads"),
+    **{f"text_embed/{name}": axes for name, axes in EMBEDDER_AXES.items()},
+    "blocks/qkv/kernel": (None, "embed", None, "heads", None),
     "blocks/attention_out/kernel": (None, "heads", "embed"),
-    "blocks/up/kernel": (None, "embed", "mlp"),
+    "blocks/up/kernel": (None, "embed", None, "mlp"),
     "blocks/down/kernel": (None, "mlp", "embed"),
-    "modulation/kernel": ("embed", "mlp"),
-    "final_modulation/kernel": ("embed", "mlp"),
+    "modulation/kernel": ("embed", None),
+    "final_modulation/kernel": ("embed", None),
     "condition_in/kernel": (None, "embed"),
-    "text_embed/embedding": (None, "embed"),
     "patch_embed/kernel": (None, "embed"),
     "head/kernel": ("embed", None),
 }

@@ -13,9 +13,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from videodit.attention import make_plan, packed_attention
+from videodit.attention import make_plan, packed_attention, row_multiple
 from videodit.core.errors import UserError
 from videodit.core.rope import rotate
+from videodit.models.dense import Dense
+from videodit.models.text.sharding import KERNELS
+from videodit.sharding.rules import constrain
 
 _EPSILON = 1e-6  # of the RMS norms
 
@@ -46,28 +49,32 @@ class Block(nn.Module):
     config: TextRefinerConfig
 
     @nn.compact
-    def __call__(self, x_BxLxD, rope, segment_ids_BxL):
+    def __call__(self, x_BxLxD, rope, plan):
         c, dtype = self.config, jnp.dtype(self.config.dtype)
         batch, length, width = x_BxLxD.shape
         norm = lambda name: nn.RMSNorm(epsilon=_EPSILON, dtype=dtype, name=name)
-        dense = lambda features, name, init=nn.linear.default_kernel_init: nn.Dense(
-            features, use_bias=False, dtype=dtype, name=name, kernel_init=init
+        dense = lambda features, name, init=nn.linear.default_kernel_init: Dense(
+            features, KERNELS[f"{name}/kernel"], use_bias=False, dtype=dtype, name=name, kernel_init=init
         )
         h = norm("attention_norm")(x_BxLxD)
         q, k, v = (dense(width, name)(h).reshape(batch, length, c.heads, -1) for name in ("query", "key", "value"))
+        q, k, v = (constrain(each, "rows", "length", "heads", None) for each in (q, k, v))
         q, k = rotate(norm("query_norm")(q), *rope), rotate(norm("key_norm")(k), *rope)
-        attended = packed_attention(q, k, v, make_plan(segment_ids_BxL)).reshape(batch, length, width)
-        x = x_BxLxD + dense(width, "attention_out", nn.initializers.zeros)(attended).astype(x_BxLxD.dtype)
+        attended = packed_attention(q, k, v, plan).reshape(batch, length, width)
+        seen = constrain(dense(width, "attention_out", nn.initializers.zeros)(attended), "rows", "length", None)
+        x = x_BxLxD + seen.astype(x_BxLxD.dtype)
 
         h = norm("mlp_norm")(x)
-        hidden = nn.silu(dense(c.mlp_width(width), "gate")(h)) * dense(c.mlp_width(width), "up")(h)
-        return x + dense(width, "down", nn.initializers.zeros)(hidden).astype(x.dtype)
+        gate, up = (constrain(dense(c.mlp_width(width), name)(h), "rows", "length", "mlp") for name in ("gate", "up"))
+        hidden = nn.silu(gate) * up
+        return x + constrain(dense(width, "down", nn.initializers.zeros)(hidden), "rows", "length", None).astype(x.dtype)
 
 
 class TextRefiner(nn.Module):
     """Embeddings of text tokens in packed rows -> embeddings that have seen the rest of their own text."""
 
     config: TextRefinerConfig
+    attention: str = "auto"  # as `make_plan` takes it
 
     @nn.compact
     def __call__(self, embeddings_BxLxD: jax.Array, segment_ids_BxL: jax.Array, positions_BxL: jax.Array) -> jax.Array:
@@ -81,12 +88,14 @@ class TextRefiner(nn.Module):
         c, width = self.config, embeddings_BxLxD.shape[-1]
         if width % (2 * c.heads):
             raise UserError(f"text refiner: {c.heads} heads for {width} channels, expected a divisor of {width // 2}")
-        pairs = width // c.heads // 2
-        angles = positions_BxL.astype(jnp.float32)[..., None] * c.rope_theta ** (-jnp.arange(pairs, dtype=jnp.float32) / pairs)
-        x, rope = embeddings_BxLxD, (jnp.cos(angles), jnp.sin(angles))
+        length, pairs = segment_ids_BxL.shape[1], width // c.heads // 2
+        fill = lambda x: jnp.pad(x, ((0, 0), (0, -length % row_multiple(self.attention)), *[(0, 0)] * (x.ndim - 2)))
+        x, segment_ids, positions = fill(embeddings_BxLxD), fill(segment_ids_BxL), fill(positions_BxL)
+        angles = positions.astype(jnp.float32)[..., None] * c.rope_theta ** (-jnp.arange(pairs, dtype=jnp.float32) / pairs)
+        rope, plan = (jnp.cos(angles), jnp.sin(angles)), make_plan(segment_ids, self.attention)
         for number in range(c.depth):
-            x = Block(c, name=f"block{number}")(x, rope, segment_ids_BxL)
-        return x
+            x = Block(c, name=f"block{number}")(x, rope, plan)
+        return x[:, :length]
 
 
 def forward_flops(config: TextRefinerConfig, width: int, tokens: float, pairs: float) -> float:

@@ -51,10 +51,14 @@ def load_t5(path: epath.PathLike, dtype: str = "float32") -> tuple[T5Config, dic
 
     Raises UserError where it is something else, a file is missing, or tensors are missing, left over or of another shape.
     """
-    path, directory = epath.Path(path), encoder_directory(path)
-    config = t5_config(json.loads((directory / _CONFIG).read_text()), dtype)
-    files = [path] if path.suffix == ".safetensors" else _files(directory)
-    return config, params_from_t5((tensor for file in files for tensor in _tensors(file)), config)
+    config = t5_config(json.loads((encoder_directory(path) / _CONFIG).read_text()), dtype)
+    return config, params_from_t5((tensor for file in encoder_files(path) for tensor in _tensors(file)), config)
+
+
+def encoder_files(path: epath.PathLike) -> list[epath.Path]:
+    """The safetensors files of an encoder, as `load_t5` finds them. Raises UserError where one is missing."""
+    path = epath.Path(path)
+    return [path] if path.suffix == ".safetensors" else _files(encoder_directory(path))
 
 
 def _files(directory: epath.Path) -> list[epath.Path]:
