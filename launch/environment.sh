@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts of this folder: picks a Python and makes a virtual environment that can be made again at any time.
 
 # Prints the interpreter to use: $PYTHON, else the first of python3.12, python3.11, python3 that is 3.11 or newer.
@@ -39,7 +40,7 @@ make_environment() {
   if [ -x "$directory/bin/python" ] && [ -x "$directory/bin/videodit" ]; then
     case $made in
       "$stamp") return 0 ;;
-      "$(environment_stamp "$python" "$requirement[prepare]" "$repository")") return 0 ;;
+      "$(environment_stamp "$python" "${requirement}[prepare]" "$repository")") return 0 ;;
     esac
   fi
   echo "installing into $directory with $("$python" --version)" >&2

@@ -54,7 +54,7 @@ if [ -n "$data" ]; then
       [ -e "$data" ] || fail "--data is '$data', which does not exist"
       ;;
   esac
-  source_flags=(--config.data.source=files "--config.data.inputs=$data") requirement=.[prepare]
+  source_flags=(--config.data.source=files "--config.data.inputs=$data") requirement=".[prepare]"
 fi
 [ -f "$config" ] || fail "--config is '$config', which is not a file"
 environment=$repository/.venv
@@ -95,6 +95,7 @@ stage() {
 }
 
 echo "== install"
+# shellcheck disable=SC2016 # the inner bash expands it
 timed install bash -c 'source "$0/launch/environment.sh" && make_environment "$1" "$2" "$0"' "$repository" "$environment" "$requirement"
 
 export JAX_COMPILATION_CACHE_DIR=$workdir/.jax_cache JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.5

@@ -23,4 +23,5 @@ environment=${VENV:-$repository/.venv-test}
 case $environment in /*) ;; *) environment=$PWD/$environment ;; esac
 make_environment "$environment" ".[dev]" "$repository"
 cd "$repository"
-exec "$environment/bin/python" -m pytest "$@"
+# two files at a time: many tests wait for processes that they start
+exec "$environment/bin/python" -m pytest --numprocesses=2 --dist=loadfile "$@"

@@ -1,0 +1,1 @@
+"""Starts jobs: see submit.py."""
