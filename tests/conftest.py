@@ -8,12 +8,14 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config):
-    """Tests and the processes that they start compile a program once between them; nothing outlives the run."""
+    """Tests and the processes that they start compile a program once between them, with little optimisation; nothing outlives the run."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="videodit-tests-")
         config.add_cleanup(folder.cleanup)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    if "xla_backend_optimization_level" not in os.environ.get("XLA_FLAGS", ""):  # tests compile for longer than they compute
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
 
 
 @pytest.fixture(scope="session")

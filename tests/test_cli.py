@@ -90,9 +90,10 @@ def test_sample_calls_its_room_with_the_flags(monkeypatch, workdir):
     room = types.ModuleType("videodit.generation.sample")
     room.sample_command = lambda **arguments: calls.append(arguments)
     monkeypatch.setitem(sys.modules, "videodit.generation.sample", room)
-    arguments = ["sample", *workdir, "--prompt=a red ball", "--size=64x36", "--seconds=0", "--seed=-3", "--steps=4"]
+    arguments = ["sample", *workdir, "--prompt=a red ball", "--size=64x36", "--seconds=0", "--seed=-3", "--steps=4", "--solver=unipc"]
     assert cli.main(arguments) == 0
-    expected = dict(workdir="w", prompt="a red ball", size=(36, 64), seconds=0.0, seed=-3, count=1, steps=4, guidance=None, output=None)
+    expected = dict(workdir="w", prompt="a red ball", size=(36, 64), seconds=0.0, seed=-3, count=1, steps=4, guidance=None)
+    expected |= dict(solver="unipc", negative=None, fps=None, output=None)
     assert calls == [expected]
 
 

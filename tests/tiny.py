@@ -11,8 +11,11 @@ from videodit.data.pipeline import VAEStage
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
 from videodit.data.worlds import WorldsConfig
+from videodit.diffusion.known import EVERY_TASK
 from videodit.diffusion.process import ProcessConfig
 from videodit.models.dit.model import DiTConfig
+from videodit.models.text.config import TextConfig
+from videodit.models.text.refiner import TextRefinerConfig
 from videodit.models.vae.config import Stage, VAEConfig
 from videodit.training import config as c
 
@@ -28,10 +31,11 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         data=DataConfig(worlds=WorldsConfig(seed=3, count=24, sizes=SIZES, frames=(1, 5, 9), camera_odds=0.0), held_out_count=6, shards=3),
         vae=VAEConfig(latent_channels=6, fold=(2, 4, 4), decoder_blocks=0, stages=(Stage(width=8, stride=(2, 2, 2)),)),
         vae_training=c.VAETrainingConfig(stages=(VAEStage(policy=SizePolicy(max_frames=5, grid=grid), batch=4, max_buckets=2),)),
-        latents=c.LatentsConfig(policy=SizePolicy(max_frames=9, grid=grid), batch=4, shard=4, vocabulary=256),
+        latents=c.LatentsConfig(policy=SizePolicy(max_frames=9, grid=grid), batch=4, shard=4),
+        text=TextConfig(refiner=TextRefinerConfig(depth=1, heads=2)),
         dit=DiTConfig(width=16, depth=2, heads=2),
         packing=PackingConfig(length=48, rows=4, bins=8, max_text_tokens=12),
-        process=ProcessConfig(first_frame_odds=0.2),
+        process=ProcessConfig(known=EVERY_TASK),
         optimizer=c.OptimizerConfig(warmup=2),
         train=c.TrainConfig(steps=STEPS[variant], log_every=2, save_every=4, sample_every=8),
         sample=c.SampleConfig(steps=2, sizes=SIZES, frames=(1, 9), count=3),

@@ -1,6 +1,7 @@
 """The console command `videodit VERB`: flags in, one thin call into a room, an exit status out.
 
-Exit status: 0 on success, 2 on a usage or config mistake (one line on stderr), 1 on a failure at run time.
+Exit status: 0 on success, 2 on a usage or config mistake (one line on stderr), 1 on a failure at run time, 75 where the run was told to
+stop and the same command goes on from there.
 Rooms are imported by the verb that needs them, so `--help` and mistakes answer at once.
 """
 
@@ -20,7 +21,8 @@ import ml_collections
 
 from videodit.core import config as config_lib
 from videodit.core import flags as flags_lib
-from videodit.core.errors import UserError
+from videodit.core.errors import RESTART_STATUS, RestartAsked, UserError
+from videodit.core.files import write_atomically
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Verb:
     name: str
     summary: str
     example: str
-    run: Callable[[Call], None]
+    run: Callable[[Call], int | None]  # the exit status, 0 where None
     # "required", "workdir" (config.json of the workdir where --config is not given), "optional" or None.
     config: str | None = None
     define: Callable[[flags.FlagValues], None] = lambda values: None
@@ -88,8 +90,10 @@ def _progress_line() -> Callable[[str, int, int], None]:
 
 def _train(call: Call) -> None:
     experiment = _experiment(call)
+    from videodit.core.processes import join_processes
     from videodit.training.loop import train
 
+    join_processes()
     train(experiment, call.flags.workdir)
 
 
@@ -151,8 +155,32 @@ def _sample(call: Call) -> None:
         count=values.count,
         steps=values.steps,
         guidance=values.guidance,
+        solver=values.solver,
+        negative=values.negative,
+        fps=values.fps,
         output=values.output,
     )
+
+
+def _preflight(call: Call) -> int:
+    values, experiment = call.flags, _experiment(call)
+    from videodit.preflight import report
+    from videodit.preflight.chips import parse_target
+    from videodit.preflight.search import search, search_lines
+
+    target = parse_target(values.topology, values.slices)
+    if values.search:
+        if experiment.model != "dit":
+            raise UserError(f"preflight --search is for transformers, and config model is {experiment.model!r}; expected 'dit'")
+        found: Any = search(experiment, target)
+        lines = search_lines(found)
+    else:
+        found = report.preflight(experiment, target, report.PROGRAMS if values.program == "all" else (values.program,))
+        lines = report.preflight_lines(found)
+    print("\n".join(lines))
+    if values.json:
+        write_atomically(values.json, json.dumps(found, indent=2) + "\n")
+    return 0 if values.search or found["fits"] else 1
 
 
 def _inspect(call: Call) -> None:
@@ -217,7 +245,21 @@ def _define_sample(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("count", 1, "how many samples", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("steps", None, "solver steps (default: the config's)", lower_bound=1, flag_values=values)
     flags.DEFINE_float("guidance", None, "guidance scale (default: the config's)", lower_bound=0, flag_values=values)
+    meaning = "euler, heun, dpm++, unipc or sde-dpm++ (default: the config's)"
+    flags.DEFINE_string("solver", None, meaning, flag_values=values)
+    flags.DEFINE_string("negative", None, "what guidance leads away from (default: the config's)", flag_values=values)
+    meaning = "frames a second; it need not be a rate that was trained on (default: the config's)"
+    flags.DEFINE_float("fps", None, meaning, lower_bound=0.1, flag_values=values)
     _define_output("folder to write to (default: WORKDIR/outputs)")(values)
+
+
+def _define_preflight(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("topology", None, "KIND:SHAPE of a slice by its chips, e.g. v5p:4x4x8, or GPUs, e.g. h100:64", flag_values=values)
+    flags.DEFINE_integer("slices", 1, "slices of TPUs, joined by the data centre's network", flag_values=values)
+    programs = ["all", "train", "encode", "sample"]
+    flags.DEFINE_enum("program", "all", programs, "what to compile", flag_values=values)
+    flags.DEFINE_boolean("search", False, "rank meshes, remat policies, rows and parts of a step for it", flag_values=values)
+    flags.DEFINE_string("json", None, "the file to write the figures to", flag_values=values)
 
 
 def _define_codec(values: flags.FlagValues) -> None:
@@ -263,7 +305,7 @@ VERBS = {
         ),
         Verb(
             name="encode",
-            summary="encode a dataset's clips into latents with a trained VAE",
+            summary="encode a dataset's clips into latents with a trained VAE, and its captions with public encoders",
             example="videodit encode --config=experiments/local.py:dit --workdir=runs/local",
             run=_encode,
             config="workdir",
@@ -301,6 +343,16 @@ VERBS = {
             run=_evaluate,
             config="workdir",
             define=_define_json,
+        ),
+        Verb(
+            name="preflight",
+            summary="say whether a job fits a pod, how fast it should be and what it costs, with no TPU at hand",
+            example="videodit preflight --config=experiments/pods.py:8b --topology=v5p:4x4x8\n"
+            "  videodit preflight --config=experiments/pods.py:8b --topology=v5p:4x4x8 --search",
+            run=_preflight,
+            config="required",
+            define=_define_preflight,
+            needs=("topology",),
         ),
         Verb(
             name="inspect",
@@ -392,34 +444,37 @@ def _config(verb: Verb, value: str | None, overrides: Sequence[str], workdir: st
     raise UserError(f"{verb.name} lacks --config=FILE.py[:variant], e.g. {verb.example.splitlines()[0]}")
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Runs `videodit ARGUMENTS`.
+def run(arguments: Sequence[str]) -> int:
+    """Runs `videodit ARGUMENTS`; returns the exit status.
 
     Raises:
       UserError: on a mistake in usage, config or input.
     """
     if not arguments or arguments[0] in ("--help", "-h", "help", "-help"):
         print(usage())
-        return
+        return 0
     name, *rest = arguments
     if name not in VERBS:
         raise UserError(f"videodit has no verb {name!r}{config_lib.nearest(name, VERBS)}")
     verb = VERBS[name]
     if any(each in ("--help", "-h", "-help") for each in rest):
         print(verb_usage(verb))
-        return
-    verb.run(parse(verb, rest))
+        return 0
+    return verb.run(parse(verb, rest)) or 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The console command. Returns the exit status."""
     try:
-        run(sys.argv[1:] if arguments is None else arguments)
+        status = run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
-        return 0
+        return status
     except UserError as error:
         print(f"videodit: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except RestartAsked as error:
+        print(f"videodit: {error}", file=sys.stderr)
+        return RESTART_STATUS
     except KeyboardInterrupt:
         print("videodit: interrupted", file=sys.stderr)
         return 130

@@ -26,7 +26,7 @@ from videodit.core.config import load
 from videodit.data import media
 from videodit.data.curriculum import MixtureConfig
 from videodit.data.latents import KINDS
-from videodit.data.order import PackingConfig, RowOrder, Sizes
+from videodit.data.order import PackingConfig, RowOrder, Sizes, TextSizes
 from videodit.data.sizes import SizePolicy, fit, resampled_frames, tokens, windows
 from videodit.data.worlds import WorldsConfig, clip_shape, describe, sample_scene
 from videodit.models.text.tokenizer import Tokenizer, train_tokenizer
@@ -187,13 +187,14 @@ def sizes_of(clips: list[Clip], policy: SizePolicy, tokenizer: Tokenizer) -> Siz
             stills.append(count == 1)
             for kind in KINDS:
                 text[kind].append(words[kind])
-    text = {kind: np.array(counts) for kind, counts in text.items()}
+    text = {kind: np.array(counts)[:, None] for kind, counts in text.items()}
     return Sizes(name="latents", patches=np.array(patches), stills=np.array(stills), text=text)
 
 
 def fullness(source: Sizes, packing: PackingConfig, steps: int) -> dict[str, float]:
     """Shares of real tokens in rows, of this project's order and of grain's packers on the samples of its first stream."""
-    order = RowOrder([source], MixtureConfig(), packing, empty_tokens=1, seed=0)
+    text = TextSizes(empty=(1,), limits=(packing.max_text_tokens,))
+    order = RowOrder([source], MixtureConfig(), packing, text=text, seed=0)
     iterator = iter(order)
     rows = [row for _ in range(steps) for row in next(iterator).rows]
     found = {"ours": sum(each.tokens for row in rows for each in row) / (len(rows) * packing.length)}

@@ -8,7 +8,9 @@ import pytest
 
 from videodit.core.errors import UserError
 from videodit.data.curriculum import MixtureConfig, Point, SourceConfig
-from videodit.data.order import PackingConfig, RowOrder, Sizes
+from videodit.data.order import PackingConfig, RowOrder, Sizes, TextSizes
+
+TEXT = TextSizes(empty=(1,), limits=(8,))
 
 
 def sizes(count, name="latents", seed=0, most=60):
@@ -18,13 +20,13 @@ def sizes(count, name="latents", seed=0, most=60):
         name=name,
         patches=np.where(stills, random.integers(4, 20, count), random.integers(12, most, count)),
         stills=stills,
-        text={"original": random.integers(0, 9, count), "descriptive": random.integers(5, 12, count)},
+        text={"original": random.integers(0, 9, (count, 1)), "descriptive": random.integers(5, 12, (count, 1))},
     )
 
 
 def order(count=200, seed=0, mine=None, mixture=None, sources=None, **packing):
     config = PackingConfig(**({"length": 96, "rows": 8, "bins": 32, "max_text_tokens": 8} | packing))
-    return RowOrder(sources or [sizes(count)], mixture or MixtureConfig(), config, empty_tokens=1, seed=seed, mine=mine)
+    return RowOrder(sources or [sizes(count)], mixture or MixtureConfig(), config, text=TEXT, seed=seed, mine=mine)
 
 
 def take(iterator, count):
@@ -107,7 +109,7 @@ def test_rows_hold_no_more_than_they_can_and_are_nearly_full():
 def test_tokens_are_those_of_patches_and_caption():
     source = sizes(200)
     for sample in samples(take(iter(order()), 40)):
-        text = source.text[sample.kind][sample.record] if sample.kind else 1
+        text = source.text[sample.kind][sample.record, 0] if sample.kind else 1
         assert sample.tokens == source.patches[sample.record] + min(text, 8) and text > 0
 
 
@@ -125,7 +127,8 @@ def test_rows_of_another_shape_go_on_with_the_same_samples():
 
 
 def captions(count=4000, text=None, **packing):
-    source = Sizes(name="latents", patches=np.array([4]), stills=np.array([True]), text=text or {"original": [3], "descriptive": [5]})
+    text = {kind: np.array(counts)[:, None] for kind, counts in (text or {"original": [3], "descriptive": [5]}).items()}
+    source = Sizes(name="latents", patches=np.array([4]), stills=np.array([True]), text=text)
     drawn = order(sources=[source], **packing).samples
     found = collections.Counter(drawn.sample(0, number).kind for number in range(count))
     return {kind: number / count for kind, number in found.items()}
@@ -149,6 +152,36 @@ def test_a_kind_that_a_clip_lacks_leaves_its_odds_to_the_others():
 def test_a_kind_that_no_clip_can_have_is_named():
     with pytest.raises(UserError, match="names 'poetic', which source 'latents' does not have; expected some of original, descriptive"):
         order(caption_odds={"poetic": 1.0})
+
+
+# -- rows of text
+
+
+def text_of(sample, sources, text):
+    """Cut text tokens of a sample, by encoder."""
+    return text.cut(sources[sample.source].text[sample.kind][sample.record] if sample.kind else text.empty)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(8))
+def test_no_row_needs_more_slots_of_text_than_there_are(seed, parts):
+    random = np.random.default_rng(seed)
+    count, length = int(random.integers(1, 60)), int(random.integers(48, 400))
+    most = random.integers(1, 16, parts)
+    text = TextSizes(empty=tuple(random.integers(1, 4, parts).tolist()), limits=tuple(random.integers(4, 12, parts).tolist()))
+    captions = {kind: random.integers(0, 2, (count, 1)) * random.integers(1, most + 1, (count, parts)) for kind in ("a", "b", "never")}
+    captions["never"] = captions["never"] * 100
+    source = Sizes(name="latents", patches=random.integers(1, 12, count), stills=np.ones(count, bool), text=captions)
+    config = PackingConfig(length=length, rows=4, bins=16, caption_odds={"a": 1.0, "b": 0.5, "never": 0.0}, caption_dropout=0.3)
+    o = RowOrder([source], MixtureConfig(), config, text=text, seed=seed)
+    needed = [sum(text_of(each, [source], text) for each in row) for rows in take(iter(o), 60) for row in rows]
+    assert (np.max(needed, axis=0) <= o.text_slots).all()
+    # The sample with the most text for its patches, again and again: what is there is nearly needed.
+    every = [[text.cut(each) for each in (text.empty, *captions[kind])] for kind in ("a", "b")]
+    patches = [int(source.patches.min()), *source.patches.tolist()]
+    for part, slots in enumerate(o.text_slots):
+        worst = max(length // (own.sum() + size) * own[part] for kind in every for own, size in zip(kind, patches))
+        assert worst <= slots <= 2 * worst + 8
 
 
 # -- mixtures and curricula
@@ -209,7 +242,7 @@ def test_a_position_of_another_mixture_is_refused():
 
 def test_a_clip_that_no_row_can_hold_is_an_error_that_says_how_long_rows_must_be():
     source = sizes(200)
-    longest = int((source.patches + np.maximum(np.minimum(source.text["descriptive"], 8), np.minimum(source.text["original"], 8))).max())
+    longest = int((source.patches + np.minimum(np.maximum(source.text["descriptive"], source.text["original"]), 8)[:, 0]).max())
     with pytest.raises(UserError, match=f"packing.length={longest - 1} cannot hold the longest clip with its caption: {longest} tokens"):
         order(length=longest - 1)
     take(iter(order(length=longest)), 5)
@@ -223,7 +256,7 @@ def test_a_clip_that_no_row_can_hold_is_an_error_that_says_how_long_rows_must_be
     ],
 )
 def test_zero_batches_is_an_error_that_names_the_limit(curriculum, message):
-    text = {"original": [3, 3], "descriptive": [0, 0]}
+    text = {"original": np.array([[3], [3]]), "descriptive": np.array([[0], [0]])}
     source = Sizes(name="latents", patches=np.array([4, 9]), stills=np.array([True, True]), text=text)
     with pytest.raises(UserError, match=message):
         order(sources=[source], mixture=MixtureConfig(curriculum=curriculum))

@@ -5,24 +5,26 @@ import pytest
 
 from videodit.core.patches import unpatchify
 from videodit.core.segments import PATCH, TEXT
-from videodit.data.packing import TOKEN_FEATURES, concatenate_rows, pack_rows, tokens_of
+from videodit.data.packing import TOKEN_FEATURES, concatenate_rows, pack_rows, text_length, text_lengths, tokens_of
 
 CHANNELS, PATCHES = 3, (1, 2, 2)
 
 
 def sample(number, size=(2, 2, 4), words=3):
     random = np.random.default_rng(number)
-    return tokens_of(random.normal(size=(*size, CHANNELS)).astype(np.float32), random.integers(3, 50, words), PATCHES, number)
+    latents = random.normal(size=(*size, CHANNELS)).astype(np.float32)
+    text = random.integers(1, 50, (words, 2), np.int32), random.normal(size=(words // 2, 3)).astype(np.float32)
+    return tokens_of(latents, text, PATCHES, number)
 
 
 def test_text_comes_first_then_patches_with_their_positions():
-    tokens = sample(7, (2, 2, 4), words=3)
+    tokens = sample(7, (2, 2, 4), words=2)
     assert tokens["modality"].tolist() == [TEXT] * 3 + [PATCH] * 4
     assert tokens["positions"].tolist() == [[-3, 0, 0], [-2, 0, 0], [-1, 0, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]]
     assert (tokens["extent"] == [2, 1, 2]).all() and (tokens["clip"] == 7).all()
-    assert (tokens["patches"][:3] == 0).all() and (tokens["text_ids"][3:] == 0).all() and (tokens["text_ids"][:3] > 0).all()
+    assert (tokens["patches"][:3] == 0).all() and [len(part) for part in tokens["text"]] == [2, 1]
     assert {name: tokens[name].dtype for name in TOKEN_FEATURES} == {
-        name: np.float32 if name == "patches" else np.int32 for name in TOKEN_FEATURES
+        name: np.float32 if name in ("patches", "time_step") else np.int32 for name in TOKEN_FEATURES
     }
 
 
@@ -40,6 +42,11 @@ def test_what_is_packed_can_be_taken_out_again():
             inside = batch["segment_ids"][r] == number
             for name in TOKEN_FEATURES:
                 np.testing.assert_array_equal(batch[name][r, inside], each[name])
+            at = batch["text_place"][r, inside & (batch["modality"][r] == TEXT)]
+            assert (batch["text_segment_ids"][r, at] == number).all() and batch["text_positions"][r, at].tolist() == list(range(len(at)))
+            first, second = np.split(at, [len(each["text"][0])])
+            np.testing.assert_array_equal(batch["text_0"][r, first], each["text"][0])
+            np.testing.assert_array_equal(batch["text_1"][r, second - batch["text_0"].shape[1]], each["text"][1])
     inside = (batch["segment_ids"][2] == 1) & (batch["modality"][2] == PATCH)
     latents = np.random.default_rng(3).normal(size=(3, 2, 2, CHANNELS)).astype(np.float32)
     np.testing.assert_array_equal(unpatchify(batch["patches"][2, inside], (3, 1, 1), PATCHES), latents)
@@ -48,13 +55,22 @@ def test_what_is_packed_can_be_taken_out_again():
 def test_padding_is_zero_in_every_feature():
     batch = concatenate_rows([[sample(1)]], 12)
     padding = batch["segment_ids"] == 0
-    assert padding.sum() == 12 - 7
-    assert all((batch[name][padding] == 0).all() for name in TOKEN_FEATURES)
+    assert padding.sum() == 12 - 8
+    assert all((batch[name][padding] == 0).all() for name in (*TOKEN_FEATURES, "text_place"))
+    assert batch["text_0"].shape == (1, 8, 2) and batch["text_1"].shape == (1, 8, 3) and batch["text_segment_ids"].sum() == 4
+    assert (batch["text_0"][0, 3:] == 0).all() and (batch["text_1"][0, 1:] == 0).all() and (batch["text_positions"][0, 9:] == 0).all()
 
 
 def test_a_row_that_is_too_short_says_how_long_it_must_be():
-    with pytest.raises(ValueError, match="a row of 13 tokens cannot hold 14"):
-        concatenate_rows([[sample(1), sample(2)]], 13)
+    with pytest.raises(ValueError, match="a row of 15 tokens cannot hold 16"):
+        concatenate_rows([[sample(1), sample(2)]], 15)
+    with pytest.raises(ValueError, match="a row of 5 text tokens cannot hold 6"):
+        concatenate_rows([[sample(1), sample(2)]], 16, (5, 8))
+
+
+def test_rows_of_text_are_as_long_as_kernels_take():
+    assert [text_length(n) for n in (0, 1, 8, 9, 128, 129, 256, 257)] == [8, 8, 8, 16, 128, 256, 256, 384]
+    assert text_lengths([[sample(1), sample(2, words=9)], [sample(3, words=40)]]) == (40, 24)
 
 
 # -- which samples lie together

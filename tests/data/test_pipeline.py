@@ -8,9 +8,9 @@ import pytest
 
 from videodit.core.errors import UserError
 from videodit.data.bad_records import BadRecords
-from videodit.data.curriculum import MixtureConfig
+from videodit.data.curriculum import MixtureConfig, SourceConfig
 from videodit.data.dataset import ClipDataset
-from videodit.data.order import PackingConfig
+from videodit.data.order import PackingConfig, TextSizes
 from videodit.data.pipeline import StagedBatches, VAEBatches, VAEStage, all_images, all_windows, packed_batches, read_window, vae_batches
 from videodit.data.sizes import SizePolicy, tokens
 
@@ -18,15 +18,16 @@ CAPTIONS = {"original": "short", "descriptive": "a long one"}
 
 
 class Latents:
-    """Stands for a LatentDataset: clips of many sizes, clip i made of numbers i."""
+    """Stands for a LatentDataset: clips of many sizes, clip i made of numbers i, at `fps` frames a second."""
 
-    def __init__(self, count, captions=None):
+    def __init__(self, count, captions=None, fps=8.0):
+        self.fps = fps
         random = np.random.default_rng(0)
         self.sizes = np.stack([random.integers(1, 4, count), random.integers(2, 6, count), random.integers(2, 6, count)], axis=-1).astype(
             np.int32
         )
         self.captions = captions or CAPTIONS
-        self.text_tokens = {kind: np.full(count, len(text.split()) + 1 if text else 0) for kind, text in self.captions.items()}
+        self.text_tokens = {kind: np.full((count, 1), [len(text.split()) + 1 if text else 0]) for kind, text in self.captions.items()}
         self.broken = ()
 
     def key_of(self, i):
@@ -43,13 +44,16 @@ class Latents:
 
 def tokenize(text, most):
     """A begin token, then a token a word that tells the words apart."""
-    return np.asarray([2, *[3 + len(word) for word in text.split()]][:most], np.int32)
+    return [np.asarray([2, *[3 + len(word) for word in text.split()]][:most], np.int32)[:, None]]
 
 
-def batches(count=20, seed=0, captions=None, latents=None, mine=None, bad=None, **changes):
+def batches(count=20, seed=0, captions=None, latents=None, mine=None, bad=None, others=None, **changes):
     config = PackingConfig(**({"length": 96, "rows": 2, "bins": 4, "max_text_tokens": 8} | changes))
-    sources = {"latents": latents or Latents(count, captions)}
-    return packed_batches(sources, MixtureConfig(), config, (1, 1, 1), tokenize, seed=seed, threads=2, bad=bad, mine=mine)
+    sources = {"latents": latents or Latents(count, captions)} | (others or {})
+    mixture = MixtureConfig(sources=tuple(SourceConfig(name=name, path="") for name in others or {}))
+    text = TextSizes(empty=(1,), limits=(config.max_text_tokens,))
+    read = lambda record, kind: tokenize(record["captions"][kind] if kind else "", config.max_text_tokens)
+    return packed_batches(sources, mixture, config, (1, 1, 1), text, read, seed=seed, threads=2, bad=bad, mine=mine)
 
 
 def clips_of(batch):
@@ -154,10 +158,21 @@ def test_too_many_bad_records_stop_the_run():
 
 def test_an_index_that_does_not_fit_its_record_is_a_bad_record():
     latents, bad = Latents(20), BadRecords(share=1.0)
-    latents.text_tokens = {kind: tokens + (np.arange(20) == 7) for kind, tokens in latents.text_tokens.items()}
+    latents.text_tokens = {kind: tokens + (np.arange(20) == 7)[:, None] for kind, tokens in latents.text_tokens.items()}
     take(batches(latents=latents, bad=bad), 12)
     (line,) = bad.lines()
     assert line.startswith("skipped a record that cannot be read: clip-7: ValueError: it has") and "the index says" in line
+
+
+def test_frames_of_a_slower_source_last_longer_and_stills_have_no_rate():
+    slow = Latents(20, fps=2.0)
+    found = collections.defaultdict(set)
+    for batch in take(batches(others={"slow": slow}), 6):
+        for segment in np.unique(batch["segment_ids"])[1:]:
+            inside = batch["segment_ids"] == segment
+            for extent, step in zip(batch["extent"][inside], batch["time_step"][inside]):
+                found[bool(extent[0] > 1)].add(float(step))
+    assert found == {False: {1.0}, True: {1.0, 4.0}}
 
 
 def test_a_long_caption_is_cut():

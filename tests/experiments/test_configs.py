@@ -21,6 +21,7 @@ from videodit.training.jobs import Job
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 VARIANTS = {
     "local": ("vae", "dit"),
+    "pods": ("image_1b", "video_1b", "3b", "8b", "30b"),
     "sizes": tuple(WIDTHS),
     "vae_small": ("clips", "worlds"),
     "vae_4x8x8": ("full", "smoke"),
@@ -39,7 +40,7 @@ def test_every_config_is_read_strictly_and_says_what_it_is(name):
         read = experiment(name, variant)
         assert read_experiment(json.loads(json.dumps(to_dict(read)))) == read
     said = (EXPERIMENTS / f"{name}.py").read_text().split('"""')[1]
-    assert any(command in said for command in ("videodit train", "videodit inspect", "launch/local.sh"))
+    assert any(command in said for command in ("videodit train", "videodit inspect", "videodit preflight", "launch/local.sh"))
 
 
 @pytest.mark.parametrize("name", STAGED)

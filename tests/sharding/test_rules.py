@@ -8,6 +8,8 @@ import pytest
 
 from videodit.diffusion.process import ProcessConfig
 from videodit.models.dit.model import DiTConfig
+from videodit.models.text.embedder import TextEmbedderConfig
+from videodit.models.text.refiner import TextRefinerConfig
 from videodit.sharding.mesh import AXES
 from videodit.sharding.rules import batch_shardings, spec_of, tree_shardings
 from videodit.training.models import DiTModel
@@ -42,7 +44,8 @@ def test_axes_and_shape_must_be_of_one_length():
 
 @pytest.fixture(scope="module")
 def state():
-    model = DiTModel(config=DiTConfig(width=16, depth=2, heads=2), process=ProcessConfig(), latent_channels=8, vocabulary=32)
+    text = TextEmbedderConfig(ids=4, vocabulary=32, refiner=TextRefinerConfig(heads=2))
+    model = DiTModel(config=DiTConfig(width=16, depth=2, heads=2), process=ProcessConfig(), latent_channels=8, text=text)
     return model, jax.eval_shape(lambda: init_state(model, optax.adamw(1e-3), 0))
 
 

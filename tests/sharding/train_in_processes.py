@@ -3,7 +3,7 @@
     python train_in_processes.py CONFIG WORKDIR PORT COUNT INDEX
 
 CONFIG is a workdir's config.json. Prints {"batches": [SHA-256 of each of the first global batches]} of the VAE's job; the transformer's is
-trained too: {"batches": [...], "losses": [...], "position": ...}.
+trained too: {"batches": [...], "losses": [...], "position": ...}. Where it is told to stop it ends with the status that asks for a restart.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ if COUNT > 1:
 from jax.experimental import multihost_utils  # noqa: E402
 import numpy as np  # noqa: E402
 
+from videodit.core.errors import RESTART_STATUS, RestartAsked  # noqa: E402
 from videodit.sharding.mesh import make_mesh  # noqa: E402
 from videodit.training import checkpoint_contents, loop  # noqa: E402
 from videodit.training.config import read_experiment  # noqa: E402
@@ -47,7 +48,11 @@ def main(config, workdir):
     make = loop.make_job
     loop.make_job = lambda *args: dataclasses.replace(make(*args), pictures=lambda state, to: None)
     loop.matmul_flops_per_second = lambda: 1.0
-    loop.train(config, workdir)
+    try:
+        loop.train(config, workdir)
+    except RestartAsked as asked:
+        print(asked, file=sys.stderr)
+        sys.exit(RESTART_STATUS)
     lines = (workdir / "metrics" / "metrics.jsonl").read_text().splitlines()
     newest = workdir / "checkpoints" / str(checkpoint_contents.finished_steps(workdir)[-1])
     found = {

@@ -1,8 +1,9 @@
-"""Run by test_training_on_meshes.py in a process of its own: trains on each mesh and prints the losses as JSON.
+"""Run by test_training_on_meshes.py in a process of its own: trains in each layout and prints the losses as JSON.
 
-    python train_on_meshes.py CONFIG SCRATCH '[["NAME", {"data": 8}], ...]'
+    python train_on_meshes.py CONFIG SCRATCH '[["NAME", {"mesh": {"data": 8}}], ...]'
 
-CONFIG is a workdir's config.json. Prints {"devices": n, "losses": {"NAME": [loss of step 1, ...], ...}}.
+CONFIG is a workdir's config.json, of which each layout replaces fields of sections. It prints
+{"devices": n, "losses": {"NAME": [loss of step 1, ...], ...}}.
 """
 
 import dataclasses
@@ -12,7 +13,6 @@ import sys
 
 import jax
 
-from videodit.sharding.mesh import MeshConfig
 from videodit.training import loop
 from videodit.training.config import read_experiment
 
@@ -29,12 +29,11 @@ def losses(config, workdir):
     return [json.loads(line)["loss"] for line in (workdir / "metrics" / "metrics.jsonl").read_text().splitlines()]
 
 
-def main(config, scratch, meshes):
-    config = read_experiment(json.loads(pathlib.Path(config).read_text()))
-    found = {
-        name: losses(dataclasses.replace(config, mesh=MeshConfig(**mesh)), pathlib.Path(scratch) / name)
-        for name, mesh in json.loads(meshes)
-    }
+def main(config, scratch, layouts):
+    config, found = json.loads(pathlib.Path(config).read_text()), {}
+    for name, sections in json.loads(layouts):
+        laid = config | {section: config[section] | fields for section, fields in sections.items()}
+        found[name] = losses(read_experiment(laid), pathlib.Path(scratch) / name)
     print(json.dumps({"devices": len(jax.devices()), "losses": found}))
 
 

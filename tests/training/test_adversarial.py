@@ -115,7 +115,7 @@ def test_a_discriminator_that_learns_tells_real_from_made():
 
 def test_a_vae_without_a_discriminator_has_the_state_it_had():
     shapes = jax.eval_shape(lambda: init_state(make(VAEModel, weight=0.0), make_optimizer(OptimizerConfig(), 10), 0))
-    assert shapes.keys() == {"params", "opt_state", "ema", "step", "statistics"}
+    assert shapes.keys() == {"params", "opt_state", "ema", "step", "statistics", "guard"}
 
 
 def test_the_discriminator_and_its_moments_lie_on_a_mesh_as_its_kernels_do():

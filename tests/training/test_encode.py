@@ -10,25 +10,37 @@ import pytest
 
 from videodit.core.errors import UserError
 from videodit.data.dataset import ClipDataset
-from videodit.data.latents import CONTENTS, TOKENIZER, LatentDataset
+from videodit.data.latents import CONTENTS, LatentDataset
 from videodit.data.pipeline import Window, all_windows, read_window
 from videodit.data.sizes import fit, tokens
 from videodit.generation.sample import load_generator
+from videodit.models.text.byte_words import ByteWords
+from videodit.models.text.source import TOKENIZER
 from videodit.models.text.tokenizer import Tokenizer
 from videodit.training.encode import encode, groups, in_few_sizes
 from videodit.training.loop import train
 from videodit.training.restore import load_vae
 
+TRAINED = {"tokenizer": "trained"}
 GOLDEN = pathlib.Path(__file__).parents[1] / "models" / "vae" / "golden"
 
 
 @pytest.fixture(scope="module")
 def config(tiny, tiny_latents):
     """The job's config, with every path its own, so that any workdir will do."""
-    return lambda **latents: tiny(
+    return lambda text=None, **latents: tiny(
         data={"path": str(tiny_latents / "dataset")},
+        text=text or {},
         latents={"path": str(tiny_latents / "latents"), "vae": str(tiny_latents / "vae")} | latents,
     )
+
+
+@pytest.fixture(scope="module")
+def trained(config, tmp_path_factory):
+    """Latents with a trained tokenizer."""
+    directory = tmp_path_factory.mktemp("trained") / "latents"
+    encode(config(TRAINED, path=str(directory)), directory.parent)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +61,13 @@ def test_every_window_is_there_with_its_captions_and_size(config, tiny_latents):
     dataset, latents = ClipDataset(tiny_latents / "dataset"), LatentDataset(tiny_latents / "latents")
     windows = {f"{dataset.keys[window.record]}@{window.start:g}": window for window in all_windows(dataset, config().latents.policy)}
     found = [latents[i] for i in range(len(latents))]
-    tokenizer = Tokenizer((tiny_latents / "latents" / TOKENIZER).read_bytes())
     assert sorted(each["key"] for each in found) == sorted(windows)
     for each, size in zip(found, latents.sizes.tolist()):
         window = windows[each["key"]]
         assert size == [1 + (window.frames - 1) // 4, window.height // 8, window.width // 8]
         assert each["captions"] == dataset[window.record]["captions"] and each["captions"]["original"]
         for kind, text in each["captions"].items():  # the order of training is planned from these
-            assert latents.text_tokens[kind][each["clip"]] == (len(tokenizer.encode(text, 10**6)) if text else 0)
+            assert latents.text_tokens[kind][each["clip"]] == (len(ByteWords().encode(text, 10**6)) if text else 0)
 
 
 def test_a_latent_is_what_the_vae_makes_of_its_window_alone(config, tiny_latents):
@@ -71,37 +82,57 @@ def test_a_latent_is_what_the_vae_makes_of_its_window_alone(config, tiny_latents
         np.testing.assert_allclose(by_key[f"{dataset.keys[window.record]}@{window.start:g}"], alone, atol=1e-4)
 
 
-def test_the_tokenizer_knows_the_captions(tiny_latents):
-    tokenizer = Tokenizer((tiny_latents / "latents" / TOKENIZER).read_bytes())
-    captions = [LatentDataset(tiny_latents / "latents")[i]["captions"]["original"] for i in range(8)]
-    assert all(len(tokenizer.encode(caption, 99)) < len(caption) for caption in captions)
+def test_a_trained_tokenizer_knows_the_captions(trained):
+    tokenizer, latents = Tokenizer((trained / TOKENIZER).read_bytes()), LatentDataset(trained)
+    for i in range(8):
+        caption = latents[i]["captions"]["original"]
+        assert len(tokenizer.encode(caption, 99)) == latents.text_tokens["original"][i] < len(caption)
 
 
-def test_what_a_kill_took_is_written_again_the_same(config, tiny_latents, tmp_path):
-    shutil.copytree(tiny_latents / "latents", tmp_path / "latents")
+def test_what_a_kill_took_is_written_again_the_same(config, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "latents")
     wanted = files(tmp_path / "latents")
     shard = sorted(path for path in (tmp_path / "latents").iterdir() if ".array_record-" in path.name)[1]
     for path in (shard, tmp_path / "latents" / TOKENIZER, tmp_path / "latents" / CONTENTS, tmp_path / "latents" / "dataset_info.json"):
         path.unlink()
-    encode(config(path=str(tmp_path / "latents")), tmp_path)
+    encode(config(TRAINED, path=str(tmp_path / "latents")), tmp_path)
     assert files(tmp_path / "latents") == wanted
 
 
-def test_processes_share_the_shards_and_end_with_the_same_latents(config, tiny_latents, tmp_path):
-    at = config(path=str(tmp_path / "latents"))
+def test_processes_share_the_shards_and_end_with_the_same_latents(config, trained, tmp_path):
+    at = config(TRAINED, path=str(tmp_path / "latents"))
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         # The last first: the others must wait for what the first makes.
         for done in [pool.submit(encode, at, tmp_path, (index, 3)) for index in (2, 1, 0)]:
             done.result(timeout=100)
-    assert files(tmp_path / "latents") == files(tiny_latents / "latents")
+    assert files(tmp_path / "latents") == files(trained)
 
 
-def test_another_latents_tokenizer_can_be_taken(config, tiny_latents, tmp_path):
-    other = config(path=str(tmp_path / "latents"), tokenizer=str(tiny_latents / "latents"), vocabulary=300)
-    encode(other, tmp_path)
-    assert (tmp_path / "latents" / TOKENIZER).read_bytes() == (tiny_latents / "latents" / TOKENIZER).read_bytes()
+def test_another_latents_tokenizer_can_be_taken(config, trained, tmp_path):
+    encode(config({"tokenizer": "trained", "vocabulary": 300}, path=str(tmp_path / "latents"), tokenizer=str(trained)), tmp_path)
+    assert (tmp_path / "latents" / TOKENIZER).read_bytes() == (trained / TOKENIZER).read_bytes()
     with pytest.raises(UserError, match="expected the directory of an `encode`"):
-        encode(config(path=str(tmp_path / "more"), tokenizer=str(tmp_path)), tmp_path)
+        encode(config(TRAINED, path=str(tmp_path / "more"), tokenizer=str(tmp_path)), tmp_path)
+    with pytest.raises(UserError, match="expected text.tokenizer='trained'"):
+        config(tokenizer=str(trained))
+
+
+def test_a_public_tokenizer_is_taken_as_it_is(config, trained, tmp_path):
+    encode(config({"tokenizer": str(trained / TOKENIZER)}, path=str(tmp_path / "latents")), tmp_path)
+    assert (tmp_path / "latents" / TOKENIZER).read_bytes() == (trained / TOKENIZER).read_bytes()
+    found, wanted = LatentDataset(tmp_path / "latents"), LatentDataset(trained)
+    np.testing.assert_array_equal(found.text_tokens["original"], wanted.text_tokens["original"])
+    with pytest.raises(UserError, match="expected 'bytes', 'trained' or the file of a sentencepiece model"):
+        encode(config({"tokenizer": "byte"}, path=str(tmp_path / "more")), tmp_path)
+
+
+def test_latents_with_another_text_than_the_config_are_refused(config, trained, tmp_path):
+    with pytest.raises(UserError, match="text="):
+        encode(config(TRAINED), tmp_path)
+    for asked, made in ((config(TRAINED), "bytes"), (config(path=str(trained)), "trained")):
+        for use in (load_generator, train):
+            with pytest.raises(UserError, match=f"was encoded with text from tokenizer '{made}', and config text asks for tokenizer"):
+                use(asked, tmp_path)
 
 
 def test_few_sizes_are_compiled_however_many_the_clips_have(config):

@@ -14,6 +14,7 @@ from videodit import cli
 from videodit.core import config
 from videodit.data import media
 from videodit.data.dataset import ClipDataset
+from videodit.models.text.source import planned_embedder
 from videodit.training import checkpoint_contents, inspect
 from videodit.training.inspect_model import activation_bytes
 from videodit.training.jobs import dit_model
@@ -97,7 +98,8 @@ def test_workdir_without_a_checkpoint_has_no_fingerprint(tmp_path):
 def test_checkpoint_lists_every_array(workdir):
     found = inspect.inspect(workdir / "checkpoints" / "10")
     arrays = {each["name"]: each for each in found["arrays"]}
-    assert arrays["params/blocks/0/kernel"] == {"name": "params/blocks/0/kernel", "shape": [3, 4], "dtype": "float32", "bytes": 48}
+    wanted = {"name": "params/blocks/0/kernel", "shape": [3, 4], "dtype": "float32", "bytes": 48, "sharding": ""}
+    assert arrays["params/blocks/0/kernel"] == wanted
     assert arrays["params/bias"]["dtype"] == "bfloat16" and "opt_state/0/mu/bias" in arrays
     text = inspect.to_text(found)
     assert "kernel  float32 3x4  48 bytes" in text and "step           10" in text
@@ -185,7 +187,7 @@ def test_a_config_alone_shows_its_transformers_parameters_flops_and_memory(tiny,
     config_file = pathlib.Path(__file__).parents[1] / "tiny.py"
     assert cli.main(["inspect", f"--config={config_file}:dit", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    model = dit_model(tiny(), 6, 256)
+    model = dit_model(tiny(), 6, planned_embedder(tiny().text))
     params = jax.eval_shape(model.init, jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert sum(found["parameters"].values()) == count
@@ -199,8 +201,9 @@ def test_a_config_alone_shows_its_transformers_parameters_flops_and_memory(tiny,
 def test_remat_keeps_less_for_the_backward_pass(tiny):
     kept = {}
     for remat in ("none", "named", "full"):
-        model = dit_model(tiny(dit={"remat": remat, "depth": 8}), 6, 256)
-        kept[remat] = activation_bytes(model, jax.eval_shape(model.init, jax.random.key(0)), 256)
+        config = tiny(dit={"remat": remat, "depth": 8})
+        model = dit_model(config, 6, planned_embedder(config.text))
+        kept[remat] = activation_bytes(model, jax.eval_shape(model.init, jax.random.key(0)), 256, (64,))
     assert kept["none"] > 1.5 * kept["named"] and kept["named"] > 1.5 * kept["full"]
     assert kept["full"] >= 8 * 256 * 16 * 4  # a layer's input
 

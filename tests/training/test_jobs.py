@@ -71,11 +71,11 @@ def test_what_comes_before_is_named_where_it_is_missing(tiny, tmp_path):
 
 @pytest.fixture(scope="module")
 def smaller(tiny, tiny_latents, tmp_path_factory):
-    """The same clips encoded smaller: with the tokenizer of the first latents, and with one of their own."""
+    """The same clips encoded smaller: with the text of the first latents, and with a tokenizer of their own."""
     workdir = tmp_path_factory.mktemp("smaller")
-    for name, more in (("shared", {"tokenizer": str(tiny_latents / "latents")}), ("own", {"vocabulary": 300})):
-        latents = {"path": str(workdir / name), "vae": str(tiny_latents / "vae"), "policy": {"max_tokens": 3}} | more
-        encode(tiny(data={"path": str(tiny_latents / "dataset")}, latents=latents), workdir)
+    for name, text in (("shared", {}), ("own", {"tokenizer": "trained"})):
+        latents = {"path": str(workdir / name), "vae": str(tiny_latents / "vae"), "policy": {"max_tokens": 3}}
+        encode(tiny(data={"path": str(tiny_latents / "dataset")}, text=text, latents=latents), workdir)
     return workdir
 
 
@@ -92,8 +92,26 @@ def test_small_sizes_come_first_where_the_curriculum_says_so(tiny, tiny_latents,
 
 
 def test_sources_that_do_not_go_together_are_named(tiny, tiny_latents, smaller):
-    with pytest.raises(UserError, match="source 'small', .* was encoded with another tokenizer than .*latents.tokenizer="):
+    with pytest.raises(UserError, match="source 'small', .* was encoded with another text than .*latents.tokenizer="):
         mixed(tiny, tiny_latents, smaller / "own")
+
+
+def test_two_trained_tokenizers_do_not_go_together(tiny, tiny_latents, smaller, tmp_path):
+    """Of the same config, but other captions."""
+    data, text = {"path": str(tiny_latents / "dataset")}, {"tokenizer": "trained", "vocabulary": 300}
+    latents = {"path": str(tmp_path / "latents"), "vae": str(tiny_latents / "vae"), "policy": {"max_tokens": 3}}
+    encode(tiny(data=data, text=text, latents=latents), tmp_path)
+    sources = {"sources": [{"name": "small", "path": str(smaller / "own"), "weight": 1.0}]}
+    with pytest.raises(UserError, match="source 'small', .* was encoded with another text than"):
+        make_job(tiny(data=data, text=text, latents=latents, mixture=sources), tmp_path)
+
+
+def test_the_log_says_how_many_captions_are_cut(tiny, tiny_latents):
+    made = make_job(tiny(data={"path": str(tiny_latents / "dataset")}, packing={"max_text_tokens": 3}), tiny_latents)
+    (note,) = made.notes
+    assert "captions of 'latents' are longer than 3 tokens, and cut" in note
+    slots = next(made.batches)["text_0"].shape[1]
+    assert slots % 8 == 0 and slots <= 24
 
 
 def test_frames_are_split_only_where_clips_fill_the_mesh():

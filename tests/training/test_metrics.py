@@ -1,6 +1,7 @@
 """Numbers reach their files as they are told, and a rate is a rate."""
 
 import json
+import math
 
 import jax.numpy as jnp
 import pytest
@@ -30,6 +31,10 @@ def test_the_log_keeps_lines_and_progress_and_shows_progress_only_on_a_terminal(
 def test_means_are_over_steps():
     assert mean_of([{"a": jnp.float32(1), "b": 2.0}, {"a": jnp.float32(3), "b": 2.0}]) == {"a": 2.0, "b": 2.0}
     assert mean_of([]) == {}
+
+
+def test_a_metric_that_a_step_has_no_number_for_is_the_mean_of_the_others():
+    assert mean_of([{"a": 1.0, "b": math.nan}, {"a": math.nan, "b": math.nan}, {"a": 3.0, "b": math.nan}]) == {"a": 2.0}
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (-3, "0:00"), (61.9, "1:01"), (3661, "1:01:01")])

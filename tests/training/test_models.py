@@ -9,20 +9,25 @@ import numpy as np
 import pytest
 
 from videodit.data.packing import concatenate_rows, tokens_of
+from videodit.diffusion.known import EVERY_TASK, TASKS, KnownConfig
 from videodit.diffusion.process import ProcessConfig
 from videodit.models.dit.model import DiTConfig, forward_flops
+from videodit.models.text.embedder import TextEmbedderConfig
+from videodit.models.text.embedder import forward_flops as text_flops
 from videodit.models.vae.config import Stage, VAEConfig
 from videodit.models.vae.losses import VAELossConfig
 from videodit.training.models import DiTModel, VAEModel, to_float_pixels
 
 CHANNELS = 3
+TEXT = TextEmbedderConfig(vocabulary=9)
 
 
 @pytest.fixture(scope="module")
 def batch():
     """A row of a video, an image and a video, and a row of one video, with words before each."""
     random = np.random.default_rng(0)
-    sample = lambda *size: tokens_of(random.normal(size=(*size, CHANNELS)).astype(np.float32), random.integers(3, 9, 2), (1, 1, 1))
+    words = lambda: [random.integers(1, 9, (2, 1), np.int32)]
+    sample = lambda *size: tokens_of(random.normal(size=(*size, CHANNELS)).astype(np.float32), words(), (1, 1, 1))
     return {
         name: jnp.asarray(value)
         for name, value in concatenate_rows([[sample(3, 2, 2), sample(1, 2, 3), sample(2, 2, 2)], [sample(2, 3, 2)]], 40).items()
@@ -48,7 +53,7 @@ class Spied(DiTModel):
 
 
 def spied(batch, key=0, **process):
-    model = Spied(config=DiTConfig(width=16, heads=2), process=ProcessConfig(**process), latent_channels=CHANNELS, vocabulary=9)
+    model = Spied(config=DiTConfig(width=16, heads=2), process=ProcessConfig(**process), latent_channels=CHANNELS, text=TEXT)
     loss, _ = model.loss({}, batch, jax.random.key(key))
     return loss, np.asarray(model.given["level"]), np.asarray(model.given["noised"])
 
@@ -75,7 +80,7 @@ def test_noise_comes_anew_with_every_key_and_the_same_with_the_same(batch):
 
 
 def test_a_given_first_frame_is_clean_and_not_counted_and_an_image_is_never_given(batch):
-    _, level, noised = spied(batch, first_frame_odds=1.0)
+    _, level, noised = spied(batch, known=KnownConfig(first=1.0))
     patches, first = np.asarray(batch["modality"] == 2), np.asarray(batch["positions"][..., 0] == 0)
     video = np.asarray(batch["extent"][..., 0] > 1)
     assert (level[patches & first & video] == 0).all() and (level[patches & ~first] > 0).all() and (level[patches & ~video] > 0).all()
@@ -84,11 +89,42 @@ def test_a_given_first_frame_is_clean_and_not_counted_and_an_image_is_never_give
 
 def test_the_loss_is_the_mean_squared_velocity_error_of_the_noised_patches(batch):
     for odds in (0.0, 1.0):
-        loss, level, noised = spied(batch, first_frame_odds=odds)
+        loss, level, noised = spied(batch, known=KnownConfig(first=odds))
         counted, t = level > 0, level[..., None]
         noise = (noised - (1 - t) * np.asarray(batch["patches"])) / np.where(t > 0, t, 1)
         wanted = np.square(noise - np.asarray(batch["patches"])).mean(axis=-1)[counted].mean()
         np.testing.assert_allclose(loss, wanted, rtol=1e-3)
+
+
+def test_the_loss_is_that_of_what_is_drawn_and_adds_up_over_rows(batch):
+    model = DiTModel(config=DiTConfig(width=16, heads=2), process=ProcessConfig(), latent_channels=CHANNELS, text=TEXT)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, model.init(jax.random.key(0)))
+    drawn = model.draw(batch, jax.random.key(1))
+    rows = [model.loss_sum(params, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], drawn)) for row in range(2)]
+    total, weight = sum(float(each) for each, _ in rows), sum(float(sums["weight"]) for _, sums in rows)
+    np.testing.assert_allclose(model.loss(params, batch, jax.random.key(1))[0], total / weight, rtol=1e-5)
+
+
+def test_what_is_given_has_a_little_noise_where_the_config_says_so(batch):
+    _, level, _ = spied(batch, known=KnownConfig(first=1.0, noise=0.1))
+    patches, video = np.asarray(batch["modality"] == 2), np.asarray(batch["extent"][..., 0] > 1)
+    given = patches & video & np.asarray(batch["positions"][..., 0] == 0)
+    assert (level[given] > 0).all() and (level[given] < 0.1).all() and len(set(level[given].tolist())) == 3
+    assert (level[~patches] == 0).all()
+
+
+def test_the_loss_by_task_adds_up_to_the_loss(batch):
+    process = ProcessConfig(known=EVERY_TASK)
+    model = DiTModel(config=DiTConfig(width=16, heads=2), process=process, latent_channels=CHANNELS, text=TEXT)
+    params = model.init(jax.random.key(0))
+    for key in range(3):
+        total, sums = model.loss_sum(params, model.draw(batch, jax.random.key(key)))
+        assert set(sums["of"]) == set(TASKS)
+        np.testing.assert_allclose(sum(float(each) for each, _ in sums["of"].values()), total, rtol=1e-5)
+        assert sum(float(each) for _, each in sums["of"].values()) == float(sums["weight"])
+        loss, (metrics, _) = model.loss(params, batch, jax.random.key(key))
+        there = {name for name, (_, weight) in sums["of"].items() if weight > 0}
+        assert {name for name, value in metrics.items() if np.isfinite(value)} == {f"loss/{name}" for name in there} and np.isfinite(loss)
 
 
 def test_a_batch_of_padding_alone_has_no_loss(batch):
@@ -97,11 +133,13 @@ def test_a_batch_of_padding_alone_has_no_loss(batch):
 
 
 def test_work_counts_real_tokens_and_pairs_inside_clips(batch):
-    model = DiTModel(config=DiTConfig(width=16, heads=2), process=ProcessConfig(), latent_channels=CHANNELS, vocabulary=9)
+    model = DiTModel(config=DiTConfig(width=16, heads=2), process=ProcessConfig(), latent_channels=CHANNELS, text=TEXT)
     work = model.work({name: np.asarray(value) for name, value in batch.items()})
     patches = [12, 6, 8, 12]
     assert (work["tokens"], work["slots"]) == (sum(patches) + 8, 80)
-    assert work["flops"] == 3 * forward_flops(model.config, CHANNELS, 8, sum(patches), sum((each + 2) ** 2 for each in patches))
+    in_rows = forward_flops(model.config, CHANNELS, 8, sum(patches), sum((each + 2) ** 2 for each in patches))
+    before = text_flops(TEXT, 16, [8], 4 * 2**2)
+    assert before > 0 and work["flops"] == 3 * (in_rows + before)
 
 
 def test_pixels_span_minus_one_to_one():

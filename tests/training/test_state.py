@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from videodit.sharding.rules import path_name
 from videodit.training.config import OptimizerConfig
 from videodit.training.state import STATISTICS_DECAY, init_state, make_optimizer, make_step
 
 
 class Line:
-    """Fits `kernel * x + bias` to y; its one statistic is the mean of x, and what it drew is a metric."""
+    """Fits `kernel * x + bias` to y; its one statistic is the mean of x, and what it drew is a metric. Rows weigh as `batch["weight"]` says
+    where it takes a batch in parts."""
 
     def init(self, key):
         return {"kernel": jax.random.normal(key, (3,)), "bias": jnp.ones(())}
@@ -21,6 +23,16 @@ class Line:
     def loss(self, params, batch, key):
         error = (params["kernel"] * batch["x"]).sum(axis=-1) + params["bias"] - batch["y"]
         return jnp.square(error).mean(), ({"drawn": jax.random.uniform(key)}, {"mean": batch["x"].mean()})
+
+    def draw(self, batch, key):
+        return batch | {"noise": jax.random.normal(key, batch["y"].shape)}
+
+    def loss_sum(self, params, drawn):
+        error = (params["kernel"] * drawn["x"]).sum(axis=-1) + params["bias"] - drawn["y"] - drawn["noise"]
+        return (drawn["weight"] * jnp.square(error)).sum(), {"weight": drawn["weight"].sum(), "error": error.sum()}
+
+    def metrics(self, sums):
+        return {"error": sums["error"]}
 
 
 BATCH = {"x": jnp.arange(12.0).reshape(4, 3), "y": jnp.arange(4.0)}
@@ -36,6 +48,55 @@ def run(steps, seed=0, ema_decay=0.99):
         states.append(state)
         told.append(metrics)
     return states, told, step
+
+
+class Parts(Line):
+    def loss(self, params, batch, key):
+        total, sums = self.loss_sum(params, self.draw(batch, key))
+        return total / sums["weight"], (self.metrics(sums), {})
+
+    def statistics(self):
+        return {}
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_a_step_in_parts_is_the_step_of_the_whole(parts):
+    optimizer = make_optimizer(OptimizerConfig(warmup=1, learning_rate=0.1), 20)
+    batch = BATCH | {"weight": jnp.array([1.0, 3.0, 0.0, 2.0])}
+    found = []
+    for accumulate in (1, parts):
+        step, state = jax.jit(make_step(Parts(), optimizer, 0.9, 0, accumulate)), init_state(Parts(), optimizer, 0)
+        for _ in range(3):
+            state, told = step(state, batch)
+        found.append((state, told))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6), *found)
+
+
+def test_parameters_of_few_digits_follow_those_of_many_and_only_they_and_the_first_moment_are_small():
+    class Wide(Line):
+        def init(self, key):
+            return {"kernel": jnp.ones(3000), "bias": jnp.zeros(())}
+
+        def loss(self, params, batch, key):
+            return params["kernel"].astype(jnp.float32).sum() + params["bias"], ({}, {})
+
+        def statistics(self):
+            return {}
+
+    kernels = []
+    for dtype in ("float32", "bfloat16"):
+        config = OptimizerConfig(warmup=1, learning_rate=2e-4, end_factor=1.0, weight_decay=0.0, mu_dtype=dtype)
+        optimizer = make_optimizer(config, 50)
+        state = init_state(Wide(), optimizer, 0, dtype)
+        step = jax.jit(make_step(Wide(), optimizer, 0.9, 0))
+        for _ in range(50):
+            state, _ = step(state, BATCH)
+        kernels.append(np.asarray(state["params"]["kernel"].astype(jnp.float32)))
+    few = {path_name(path) for path, leaf in jax.tree_util.tree_leaves_with_path(state) if leaf.dtype == jnp.bfloat16}
+    assert few and all(name.startswith("params/") or "/mu/" in name for name in few)
+    # A step of 2e-4 is less than half of bfloat16's last digit below 1, 0.0039: rounded to the nearest nothing would ever move.
+    assert len(set(kernels[1].tolist())) > 1
+    np.testing.assert_allclose(kernels[1].mean(), kernels[0].mean(), atol=2e-4)
 
 
 def assert_equal(a, b):

@@ -5,6 +5,12 @@ import os
 from etils import epath
 
 
+def whole_path(path: epath.PathLike) -> epath.Path:
+    """`path` from the root on; that of an object store is whole as it is, and `resolve` would take it for a local one."""
+    path = epath.Path(path)
+    return path if "://" in os.fspath(path) else path.resolve()
+
+
 def write_atomically(path: epath.PathLike, content: str | bytes) -> epath.Path:
     """Writes `content` (text as UTF-8) to `path`, local or `gs://`: readers see the old file or the new one, never a part.
 

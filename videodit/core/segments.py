@@ -6,6 +6,11 @@ import jax.numpy as jnp
 PADDING, TEXT, PATCH = 0, 1, 2  # a token's modality
 
 
+def text_name(part: int) -> str:
+    """What a packed batch calls a part of its text, the tokens of one encoder."""
+    return f"text_{part}"
+
+
 def visible(segment_ids_BxL: jax.Array) -> jax.Array:
     """`bool [B, L, L]`: may token i see token j? Only where both are of one sample."""
     ids = segment_ids_BxL

@@ -55,7 +55,7 @@ class MixtureConfig:
 
     Attributes:
       weight: odds that a sample comes from "latents", relative to the weights of `sources`; 0 leaves it out.
-      sources: others; made with the same VAE and tokenizer (`latents.tokenizer`).
+      sources: others; made with the same VAE and text (`latents.tokenizer` for a trained tokenizer).
       curriculum: points in order of their steps.
     """
 

@@ -4,7 +4,7 @@ No record is opened to plan, so every host plans all rows and reads only its own
 there are, a resume repeats a few thousand integer operations and reads nothing twice, and a record that cannot be read changes no other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from videodit.core.errors import UserError
 from videodit.data.curriculum import Draw, MixtureConfig, at_step, check_not_empty
-from videodit.data.packing import pack_rows
+from videodit.data.packing import pack_rows, text_length
 
 # What is random, each with numbers of its own.
 _CAPTION, _SOURCE, _RECORD, _ROWS = range(4)
@@ -29,9 +29,9 @@ class PackingConfig:
     """How rows are packed.
 
     length: tokens a row; twice the longest sample, or more, fills rows to 98 % or more. rows: rows a step, over all devices; bins: rows
-    that are packed together, a multiple of `rows`: more of them pad less. max_text_tokens: where a caption is cut. caption_odds: odds of
-    each kind of caption, among those that a clip has; caption_dropout: share of clips trained without one, for guidance (Ho and Salimans,
-    2022).
+    that are packed together, a multiple of `rows`: more of them pad less. max_text_tokens: where a caption is cut, by each
+    encoder that reads it. caption_odds: odds of each kind of caption, among those that a clip has; caption_dropout: share of clips trained
+    without one, for guidance (Ho and Salimans, 2022).
     """
 
     length: int = 384
@@ -54,12 +54,24 @@ class PackingConfig:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
     """What planning knows of a source's n records: int `[n]` patch tokens, bool `[n]` whether it is a still, and for each kind of caption
-    int `[n]` text tokens, uncut, 0 where there is none."""
+    int `[n, parts]` text tokens by each encoder, uncut, 0 where there is none."""
 
     name: str
     patches: np.ndarray
     stills: np.ndarray
     text: Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextSizes:
+    """What planning knows of text, by each encoder that reads it: tokens of the `empty` caption, and the `limits` at which it is cut."""
+
+    empty: tuple[int, ...]
+    limits: tuple[int, ...]
+
+    def cut(self, tokens: np.ndarray) -> np.ndarray:
+        """`[..., parts]` tokens as they are once texts are cut."""
+        return np.minimum(tokens, self.limits)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,8 +123,8 @@ class Samples:
     """Sample `number` of each stream. A stream is a source, or its stills and its videos apart; in each of its epochs every record comes
     once, in an order of the epoch's own."""
 
-    def __init__(self, sources: Sequence[Sizes], mixture: MixtureConfig, packing: PackingConfig, empty_tokens: int, seed: int):
-        self.sources, self.packing, self.empty_tokens, self.seed = sources, packing, empty_tokens, seed
+    def __init__(self, sources: Sequence[Sizes], mixture: MixtureConfig, packing: PackingConfig, text: TextSizes, seed: int):
+        self.sources, self.packing, self.text, self.seed = sources, packing, text, seed
         everything = [np.arange(len(source.patches)) for source in sources]
         if mixture.splits_images:
             self.members = [np.flatnonzero(source.stills == still) for source in sources for still in (True, False)]
@@ -141,19 +153,27 @@ class Samples:
         """The sample, with its caption drawn."""
         source, record = self.source_of[stream], self._record(stream, number)
         kind = self._caption(self.sources[source], record, *_uniform(self.seed, _CAPTION, stream, number))
-        text = int(self.sources[source].text[kind][record]) if kind else self.empty_tokens
-        return Sample(source, record, kind, min(text, self.packing.max_text_tokens) + int(self.sources[source].patches[record]))
+        text = self.sources[source].text[kind][record] if kind else self.text.empty
+        return Sample(source, record, kind, int(self.text.cut(text).sum() + self.sources[source].patches[record]))
 
     def longest(self, max_tokens: float) -> int:
         """The most tokens that a sample with at most `max_tokens` patch tokens can have."""
-        found = 0
+        return max(int((text.sum(axis=1) + patches).max(initial=0)) for text, patches in self._all(max_tokens))
+
+    def text_slots(self, max_tokens: float) -> tuple[int, ...]:
+        """Slots of each encoder's text that no row of samples with at most `max_tokens` patch tokens needs more than: a row has at most the
+        share of text of the sample that has the most."""
+        shares = [(text / (text.sum(axis=1) + patches)[:, None]).max(axis=0, initial=0) for text, patches in self._all(max_tokens)]
+        # A little more, since 1 / 3 of 9 must not be cut to 2.
+        return tuple(text_length(int(self.packing.length * share + 1e-6)) for share in np.max(shares, axis=0))
+
+    def _all(self, max_tokens: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Cut text tokens `[n, parts]` and patch tokens `[n]` of every sample that can be drawn, a kind of caption after another."""
         for source in self.sources:
-            text = np.full(len(source.patches), self.empty_tokens)
-            for kind, odds in self.packing.caption_odds.items():
-                text = np.maximum(text, source.text[kind] if odds > 0 else 0)
             drawn = source.patches <= max_tokens
-            found = max(found, int((source.patches + np.minimum(text, self.packing.max_text_tokens))[drawn].max(initial=0)))
-        return found
+            empty = np.tile(self.text.empty, (len(source.patches), 1))
+            for text in (empty, *(source.text[kind] for kind, odds in self.packing.caption_odds.items() if odds > 0)):
+                yield self.text.cut(text)[drawn], source.patches[drawn]
 
     def _record(self, stream: int, number: int) -> int:
         members = self.members[stream]
@@ -161,7 +181,7 @@ class Samples:
         return int(members[_shuffled(place, len(members), _epoch_seed(self.seed, stream, epoch))])
 
     def _caption(self, source: Sizes, record: int, choice: float, drop: float) -> str:
-        kinds = [kind for kind, odds in self.packing.caption_odds.items() if odds > 0 and source.text[kind][record] > 0]
+        kinds = [kind for kind, odds in self.packing.caption_odds.items() if odds > 0 and source.text[kind][record].any()]
         if not kinds or drop < self.packing.caption_dropout:
             return ""
         odds = np.cumsum([self.packing.caption_odds[kind] for kind in kinds])
@@ -183,7 +203,7 @@ class RowOrder(grain.IterDataset):
         mixture: MixtureConfig,
         packing: PackingConfig,
         *,
-        empty_tokens: int,
+        text: TextSizes,
         seed: int,
         mine: Sequence[int] | None = None,
     ):
@@ -191,7 +211,7 @@ class RowOrder(grain.IterDataset):
         self.packing, self.mixture, self.seed = packing, mixture, seed
         self.mine = range(packing.rows) if mine is None else mine
         check_not_empty(mixture, [source.name for source in sources], [s.patches for s in sources], [s.stills for s in sources])
-        self.samples = Samples(sources, mixture, packing, empty_tokens, seed)
+        self.samples = Samples(sources, mixture, packing, text, seed)
         limit = max(at_step(mixture, point.step).max_tokens for point in mixture.curriculum) if mixture.curriculum else float("inf")
         longest = self.samples.longest(limit)
         if longest > packing.length:
@@ -199,6 +219,7 @@ class RowOrder(grain.IterDataset):
                 f"packing.length={packing.length} cannot hold the longest clip with its caption: {longest} tokens; "
                 f"raise packing.length, or lower latents.policy.max_tokens or packing.max_text_tokens"
             )
+        self.text_slots = self.samples.text_slots(limit)
 
     def __iter__(self) -> "_RowOrderIterator":
         return _RowOrderIterator(self)

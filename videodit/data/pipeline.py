@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 import dataclasses
 import math
+from typing import Any
 
 import grain
 import numpy as np
@@ -18,8 +19,8 @@ from videodit.data.buckets import BucketSchedule, batch_sizes, choose_buckets, n
 from videodit.data.curriculum import MixtureConfig
 from videodit.data.dataset import ClipDataset, JoinedClips, decode_record
 from videodit.data.latents import LatentDataset
-from videodit.data.order import PackingConfig, RowOrder, Rows, Sample, Sizes
-from videodit.data.packing import concatenate_rows, tokens_of
+from videodit.data.order import PackingConfig, RowOrder, Rows, Sample, Sizes, TextSizes
+from videodit.data.packing import concatenate_rows, length_of, tokens_of
 from videodit.data.sizes import SizePolicy, fit, tokens, windows
 
 _ENDLESS = 2**40  # batches; a range that no training reaches the end of
@@ -214,20 +215,26 @@ def vae_batches(source: Callable[[int], dict[str, np.ndarray]], threads: int) ->
     return iter(grain.MapDataset.range(_ENDLESS).map(source).to_iter_dataset(options))
 
 
+# The text tokens of a record with a kind of its captions ("" is the empty one), by each encoder that reads it, cut.
+ReadText = Callable[[dict[str, Any], str], Sequence[np.ndarray]]
+
+
 class ReadRows:
-    """`Rows` to a packed batch `[rows, length, ...]`, as `concatenate_rows` gives it, with `row`: which of the step's
-    `rows` these are. A record that cannot be read leaves its tokens as padding."""
+    """`Rows` to a packed batch, as `concatenate_rows` gives it, with `row`: which of the step's `rows` these are. A record that cannot be
+    read leaves its tokens as padding."""
 
     def __init__(
         self,
         sources: Sequence[LatentDataset],
         packing: PackingConfig,
         patch: tuple[int, int, int],
-        tokenize: Callable[[str, int], np.ndarray],
+        read_text: ReadText,
+        text_slots: Sequence[int],
         bad: BadRecords,
         threads: int,
     ):
-        self.sources, self.packing, self.patch, self.tokenize, self.bad = sources, packing, patch, tokenize, bad
+        self.sources, self.packing, self.patch, self.bad = sources, packing, patch, bad
+        self.read_text, self.text_slots = read_text, text_slots
         self._readers = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="read-rows")
 
     def __call__(self, rows: Rows) -> dict[str, np.ndarray]:
@@ -235,22 +242,22 @@ class ReadRows:
         if not any(found):
             raise UserError(f"no record of step {rows.step + 1} could be read; the last: {self.bad.last}")
         whole = {"row": np.array(rows.mine, np.int32), "rows": np.int32(self.packing.rows)}
-        return concatenate_rows(found, self.packing.length) | whole
+        return concatenate_rows(found, self.packing.length, self.text_slots) | whole
 
-    def _read_all(self, rows: Rows) -> list[list[dict[str, np.ndarray] | None]]:
+    def _read_all(self, rows: Rows) -> list[list[dict[str, Any] | None]]:
         waiting = [[self._readers.submit(self._read, sample) for sample in row] for row in rows.rows]
         return [[each.result() for each in row] for row in waiting]
 
-    def _read(self, sample: Sample) -> dict[str, np.ndarray] | None:
+    def _read(self, sample: Sample) -> dict[str, Any] | None:
         source = self.sources[sample.source]
         return self.bad.attempt(lambda: source.key_of(sample.record), lambda: self._tokens(source, sample))
 
-    def _tokens(self, source: LatentDataset, sample: Sample) -> dict[str, np.ndarray]:
+    def _tokens(self, source: LatentDataset, sample: Sample) -> dict[str, Any]:
         record = source[sample.record]
-        text = self.tokenize(record["captions"][sample.kind] if sample.kind else "", self.packing.max_text_tokens)
-        tokens = tokens_of(record["latents"], text, self.patch, record["clip"])
-        if len(tokens["clip"]) != sample.tokens:  # it would run into the next sample of its row
-            raise ValueError(f"it has {len(tokens['clip'])} tokens, and the index says {sample.tokens}")
+        time_step = self.sources[0].fps / source.fps
+        tokens = tokens_of(record["latents"], self.read_text(record, sample.kind), self.patch, record["clip"], time_step)
+        if length_of(tokens) != sample.tokens:  # it would run into the next sample of its row
+            raise ValueError(f"it has {length_of(tokens)} tokens, and the index says {sample.tokens}")
         return tokens
 
 
@@ -259,7 +266,8 @@ def packed_batches(
     mixture: MixtureConfig,
     packing: PackingConfig,
     patch: tuple[int, int, int],
-    tokenize: Callable[[str, int], np.ndarray],
+    text: TextSizes,
+    read_text: ReadText,
     *,
     seed: int,
     threads: int,
@@ -268,9 +276,8 @@ def packed_batches(
 ) -> grain.DatasetIterator:
     """An endless iterator over packed batches, or the rows `mine` of each; `sources` are those of `mixture`, by name."""
     sizes = [sizes_of(name, source, patch) for name, source in sources.items()]
-    empty_tokens = len(tokenize("", packing.max_text_tokens))
-    order = RowOrder(sizes, mixture, packing, empty_tokens=empty_tokens, seed=seed, mine=mine)
-    read = ReadRows(list(sources.values()), packing, patch, tokenize, bad or BadRecords(), threads)
+    order = RowOrder(sizes, mixture, packing, text=text, seed=seed, mine=mine)
+    read = ReadRows(list(sources.values()), packing, patch, read_text, order.text_slots, bad or BadRecords(), threads)
     return iter(grain.experimental.ThreadPrefetchIterDataset(order.map(read), prefetch_buffer_size=_AHEAD))
 
 

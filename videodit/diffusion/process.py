@@ -4,7 +4,7 @@
 Lipman et al., "Flow Matching" (2022). No network lives here: a network is a function that is given.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from videodit.core.errors import UserError
 from videodit.core.segments import spread
+from videodit.diffusion.known import KnownConfig
 from videodit.diffusion.samples import sum_over_samples
 from videodit.diffusion.shift import ShiftConfig, check_shift, shift_noise, shift_of
 
@@ -28,7 +29,7 @@ class ProcessConfig:
     `prediction`: "velocity" (eps - x_0), "clean" (x_0; Li and He, 2025) or "noise" (eps); the loss is on the velocity that follows.
     `weight`: "flow" (1 at every level) or "min-snr" with `min_snr_gamma` (see `level_weight`).
     `balance`: a clip of n noised tokens has the weight n ** (1 - balance): at 0 every token counts the same and long clips drown
-    images; at 1 every clip does. `first_frame_odds`: the share of videos whose first latent frame is given clean, as in image-to-video.
+    images; at 1 every clip does. `known`: what of a clip is given clean.
     """
 
     draw: Literal["logit-normal", "uniform"] = "logit-normal"
@@ -40,16 +41,15 @@ class ProcessConfig:
     weight: Literal["flow", "min-snr"] = "flow"
     min_snr_gamma: float = 5.0
     balance: float = 0.0
-    first_frame_odds: float = 0.0
+    known: KnownConfig = field(default_factory=KnownConfig)
 
     def __post_init__(self):
         check_shift(self.shift, "process.shift")
         for name in ("noise_std", "min_snr_gamma"):
             if getattr(self, name) <= 0:
                 raise UserError(f"process.{name}={getattr(self, name)}: must be more than 0")
-        for name in ("balance", "first_frame_odds"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"process.{name}={getattr(self, name)}: must be from 0 to 1")
+        if not 0 <= self.balance <= 1:
+            raise UserError(f"process.balance={self.balance}: must be from 0 to 1")
 
 
 def draw_noise_levels(key: jax.Array, segment_ids_BxL: jax.Array, extent_BxLx3: jax.Array, config: ProcessConfig) -> jax.Array:
@@ -120,13 +120,13 @@ def flow_loss(
     segment_ids: jax.Array,
     config: ProcessConfig,
 ) -> tuple[jax.Array, jax.Array]:
-    """Weighted squared velocity error summed over the `counted` tokens, and the weight that it is to be divided by.
+    """Each token's weighted squared velocity error, and its share of what their sum is to be divided by: `[B, L]`, 0 where not `counted`.
 
-    Tokens are `[B, L, P]`, `level`, `counted` and `segment_ids` `[B, L]`. Both results are sums over rows: whoever has summed all rows
-    divides. The divisor is of `balance` alone, so that `level_weight` does not cancel; it is at least 1 where any token counts.
+    Tokens are `[B, L, P]`, `level`, `counted` and `segment_ids` `[B, L]`. Over any set of tokens the loss is one sum over the other:
+    whoever has summed all rows divides. The divisor is of `balance` alone, so that `level_weight` does not cancel.
     """
     error = jnp.square(velocity - (noise - clean)).mean(axis=-1) * level_weight(level, config)
     share = counted.astype(error.dtype)
     if config.balance:
         share *= jnp.maximum(sum_over_samples(share, segment_ids), 1) ** -config.balance
-    return (error * share).sum(), share.sum()
+    return error * share, share

@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 LOGICAL_RULES: dict[str, tuple[str, ...]] = {
     "rows": ("data", "fsdp"),  # rows of a packed batch, or clips of a VAE batch
     "length": ("context",),
+    "stream": ("context", "tensor"),  # the length, where nothing mixes tokens or heads (Korthikanti et al., "sequence parallelism", 2022)
     "height": ("context",),  # of a VAE batch's frames; XLA exchanges what convolutions need across the borders
     "width": ("tensor",),
     "embed": ("fsdp",),

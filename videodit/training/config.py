@@ -18,6 +18,7 @@ from videodit.diffusion.process import ProcessConfig
 from videodit.diffusion.shift import ShiftConfig, check_shift
 from videodit.diffusion.solvers import SolverName
 from videodit.models.dit.model import DiTConfig
+from videodit.models.text.config import TRAINED, TextConfig
 from videodit.models.vae.config import VAEConfig
 from videodit.models.vae.losses import VAELossConfig
 from videodit.sharding.mesh import MeshConfig
@@ -50,9 +51,9 @@ class LatentsConfig:
     """What `encode` makes. `path` "" is WORKDIR/latents; `vae`, a VAE's workdir or public weights (`restore.load_vae`), "" is WORKDIR/vae.
 
     `policy` says at what size and length clips are encoded, `max_sizes` at how many sizes (height, width) at most: each is compiled for
-    every power of two of lengths. `batch`: clips encoded at once; `shard`: clips a file; `vocabulary`: pieces of the tokenizer that is
-    trained on the captions, where `tokenizer`, other latents whose tokenizer is taken, is "". `stored` False writes no latents, only what
-    training is planned from: it encodes clips as it comes to them, each time anew.
+    every power of two of lengths. `batch`: clips encoded at once; `shard`: clips a file; `tokenizer`: other latents, whose "trained"
+    tokenizer is taken where it is not "". `stored` False writes neither latents nor embeddings of captions, only what training is planned
+    from: it encodes clips and captions as it comes to them, each time anew.
     """
 
     path: str = ""
@@ -61,7 +62,6 @@ class LatentsConfig:
     max_sizes: int = 32
     batch: int = 32
     shard: int = 256
-    vocabulary: int = 256
     tokenizer: str = ""
     stored: bool = True
 
@@ -74,6 +74,10 @@ class OptimizerConfig:
     sampling uses, reached gradually over the first steps. Where `base_width` is not 0, `learning_rate` is for a transformer of that width:
     matrices whose inputs are as many as the width learn at `base_width / width` times it, so that one rate serves every size (maximal
     update parametrisation for Adam; Yang et al., "Tensor Programs V", 2022, table 3).
+
+    `param_dtype` is of the parameters; "bfloat16" ones are updated in float32 and rounded stochastically (Gupta et al., 2015), so that
+    updates smaller than their last digit are not lost. `mu_dtype` is of Adam's first moment. The second moment and the average of weights
+    are float32.
     """
 
     learning_rate: float = 2e-3
@@ -86,28 +90,85 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema_decay: float = 0.99
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+    mu_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The loop: `steps` in all, and how often to log, save and sample. `keep` newest checkpoints stay; `threads` read data ahead.
+    """The loop: `steps` in all, and how often to log, save and sample. `threads` read data ahead.
 
-    `bad_share`: records that cannot be read are skipped; beyond this share of them the run stops.
+    Of the checkpoints stay the `keep` newest, those at multiples of `keep_every` steps (0 for none beside), and the `keep_best` whose mean
+    of `best`, a metric of the step such as "loss", over the steps since the one before was the lowest.
+    `bad_share`: records that cannot be read are skipped; beyond this share of them the run stops. `accumulate`: a step of the transformer
+    takes its rows in so many parts, one after another, and so needs the memory of one part; what it gives is the same.
+    `profile`: (step, steps) of a trace in WORKDIR/profile that XProf and TensorBoard open; no steps, no trace.
+    `compile_cache`: the directory of compiled programs, local or gs://, that a restart reads them from; "" is WORKDIR/.jax_cache.
+    JAX_COMPILATION_CACHE_DIR goes before it.
     """
 
     steps: int = 1000
     seed: int = 0
+    accumulate: int = 1
     log_every: int = 20
     save_every: int = 200
     sample_every: int = 200
     keep: int = 2
+    keep_every: int = 0
+    keep_best: int = 0
+    best: str = "loss"
     threads: int = 2
     bad_share: float = 0.01
+    profile: tuple[int, int] = (0, 0)
+    compile_cache: str = ""
 
     def __post_init__(self):
-        for name in ("steps", "log_every", "save_every", "sample_every", "keep"):
+        for name in ("steps", "log_every", "save_every", "sample_every", "keep", "accumulate"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} is {getattr(self, name)}, expected 1 or more")
+        for name in ("keep_every", "keep_best"):
+            if getattr(self, name) < 0:
+                raise UserError(f"train.{name} is {getattr(self, name)}, expected 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """What a new run takes over from `checkpoint`, of a run with the same model: a workdir (its newest), one checkpoint's directory, or a
+    transformer that `videodit export` wrote, which holds weights alone; "" for nothing. A run that has a checkpoint of its own goes on
+    from that.
+
+    `take`: "weights" or "average" begin with those as weights and average; "model" with both, their statistics and the discriminator's
+    weights; the optimizer, the step and the data's order begin anew in all three. "all" takes these over too.
+    """
+
+    checkpoint: str = ""
+    take: Literal["weights", "average", "model", "all"] = "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurvivalConfig:
+    """What a run does about steps that go wrong and hosts that hang.
+
+    A step is skipped, its update not applied, where the loss or a gradient is not finite, or the gradient's norm is over `spike` times its
+    running average over `window` steps (0: never), once `window` steps have been averaged. Such a spike doubles the average: a change that
+    lasts is soon no spike any more. `patience` steps skipped in a row roll back to the newest checkpoint, with another order of the data
+    from there on; after `rollbacks` of them the run stops.
+    `hang_seconds` without a finished step (compiling, sampling and saving count for themselves) end the process with the status that asks
+    for a restart, after a dump of all stacks; 0 for never.
+    """
+
+    spike: float = 20.0
+    window: int = 100
+    patience: int = 5
+    rollbacks: int = 10
+    hang_seconds: float = 3600.0
+
+    def __post_init__(self):
+        if self.spike != 0 and self.spike <= 1:
+            raise UserError(f"survival.spike is {self.spike}, expected more than 1, or 0 for never")
+        for name, least in (("window", 1), ("patience", 1), ("rollbacks", 0), ("hang_seconds", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"survival.{name} is {getattr(self, name)}, expected {least} or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,12 +219,15 @@ class ExperimentConfig:
     vae: VAEConfig = field(default_factory=VAEConfig)
     vae_training: VAETrainingConfig = field(default_factory=VAETrainingConfig)
     latents: LatentsConfig = field(default_factory=LatentsConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     dit: DiTConfig = field(default_factory=DiTConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     packing: PackingConfig = field(default_factory=PackingConfig)
     process: ProcessConfig = field(default_factory=ProcessConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+    survival: SurvivalConfig = field(default_factory=SurvivalConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -177,13 +241,39 @@ def read_experiment(config: Mapping[str, Any]) -> ExperimentConfig:
         raise UserError(
             f"config latents.policy.grid is {experiment.latents.policy.grid}, expected the VAE's stride times the patch, {grid}"
         )
+    _check_text(experiment)
     stride = experiment.vae.stride
     for number, stage in enumerate(experiment.vae_training.stages):
         if stage.policy.grid != stride:
             raise UserError(f"config vae_training.stages[{number}].policy.grid is {stage.policy.grid}, expected the VAE's stride, {stride}")
+    if experiment.model == "vae" and experiment.start.checkpoint and experiment.vae_training.start:
+        raise UserError(
+            f"config start.checkpoint is {experiment.start.checkpoint!r} and vae_training.start {experiment.vae_training.start!r}: "
+            "a run begins with one of them, expected the other to be empty"
+        )
+    accumulate, rows = experiment.train.accumulate, experiment.packing.rows
+    if rows % accumulate:
+        raise UserError(f"config train.accumulate is {accumulate}, expected a divisor of packing.rows={rows}")
     if experiment.model == "vae":
+        if accumulate > 1:
+            raise UserError(
+                f"config train.accumulate is {accumulate}, expected 1: a VAE takes its clips at once, vae_training.stages' batch"
+            )
         _check_steps(experiment.vae_training, experiment.train.steps)
     return experiment
+
+
+def _check_text(experiment: ExperimentConfig) -> None:
+    text, taken = experiment.text, experiment.latents.tokenizer
+    if taken and (text.tokenizer != TRAINED or text.encoders):
+        raise UserError(
+            f"config latents.tokenizer is {taken!r}, other latents whose tokenizer is taken, but text is not from a trained one: expected "
+            f"text.tokenizer={TRAINED!r} and no text.encoders"
+        )
+    if text.refiner.depth > 0 and experiment.dit.width % (2 * text.refiner.heads):
+        raise UserError(
+            f"config text.refiner.heads is {text.refiner.heads}, expected a divisor of {experiment.dit.width // 2}, half of dit.width"
+        )
 
 
 def _check_steps(settings: VAETrainingConfig, steps: int) -> None:

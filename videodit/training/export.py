@@ -10,8 +10,11 @@ from videodit.core.config import read_config
 from videodit.core.errors import UserError
 from videodit.models.dit.interchange import export_dit
 from videodit.models.dit.model import DiT
+from videodit.models.text.config import TextConfig
+from videodit.models.text.embedder import TextEmbedderConfig
+from videodit.models.text.source import TOKENIZER
 from videodit.training.checkpoints import restore_weights
-from videodit.training.config import read_experiment
+from videodit.training.config import latents_path, read_experiment
 
 
 def export(workdir: epath.PathLike, directory: epath.PathLike) -> dict[str, Any]:
@@ -26,7 +29,18 @@ def export(workdir: epath.PathLike, directory: epath.PathLike) -> dict[str, Any]
         raise UserError(f"{os.fspath(directory)!r} already holds an exported transformer: name another directory")
     weights, step = restore_weights(workdir)
     params = weights["ema"]
-    # What latents and tokenizer a transformer is for shows in its weights.
-    patch_channels, vocabulary = params["head"]["kernel"].shape[1], params["text_embed"]["embedding"].shape[0]
-    export_dit(directory, DiT(config.dit, patch_channels, vocabulary), params)
+    # What latents and text a transformer is for shows in its weights.
+    export_dit(directory, DiT(config.dit, params["head"]["kernel"].shape[1], _text_of(params["text_embed"], config.text)), params)
+    tokenizer = latents_path(config, workdir) / TOKENIZER
+    if tokenizer.exists():
+        tokenizer.copy(epath.Path(directory) / TOKENIZER)
     return {"output": os.fspath(directory), "step": step, "parameters": sum(leaf.size for leaf in jax.tree.leaves(params))}
+
+
+def _text_of(params: Any, config: TextConfig) -> TextEmbedderConfig:
+    """The embedder whose parameters these are."""
+    if "embedding" in params:
+        ids, vocabulary, _ = params["embedding"].shape
+        return TextEmbedderConfig(ids=ids, vocabulary=vocabulary, refiner=config.refiner)
+    widths = tuple(params[f"project{number}"]["kernel"].shape[0] for number in range(len(config.encoders)))
+    return TextEmbedderConfig(widths=widths, refiner=config.refiner)

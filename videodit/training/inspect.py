@@ -80,7 +80,8 @@ def inspect_workdir(workdir: epath.Path) -> dict[str, Any]:
 
 
 def inspect_checkpoint(checkpoint: epath.Path) -> dict[str, Any]:
-    """Returns a checkpoint's step, fingerprint, parameters, data position, and each array's name, shape, dtype and bytes."""
+    """Returns a checkpoint's step, fingerprint, parameters, data position, and each array's name, shape, dtype, bytes and sharding, ""
+    where it lay whole on each device."""
     found = checkpoint_contents.leaves(checkpoint)
     return {
         "kind": "checkpoint",
@@ -90,7 +91,10 @@ def inspect_checkpoint(checkpoint: epath.Path) -> dict[str, Any]:
         "parameters": _parameters(found),
         "bytes": sum(leaf.bytes for leaf in found),
         "data_position": checkpoint_contents.data_position(checkpoint),
-        "arrays": [{"name": leaf.name, "shape": list(leaf.shape), "dtype": leaf.dtype, "bytes": leaf.bytes} for leaf in found],
+        "arrays": [
+            {"name": leaf.name, "shape": list(leaf.shape), "dtype": leaf.dtype, "bytes": leaf.bytes, "sharding": leaf.sharding}
+            for leaf in found
+        ],
     }
 
 
@@ -159,7 +163,8 @@ def _checkpoint_lines(found: dict[str, Any]) -> list[str]:
         lines += ["  " * (depth + 2) + folders[depth] for depth in range(shared, len(folders))]
         above = folders
         shape = "x".join(map(str, array["shape"])) or "scalar"
-        lines.append("  " * (len(folders) + 2) + f"{name}  {array['dtype']} {shape}  {_bytes(array['bytes'])}")
+        line = f"{name}  {array['dtype']} {shape}  {_bytes(array['bytes'])}  {array['sharding']}"
+        lines.append("  " * (len(folders) + 2) + line.rstrip())
     return lines
 
 

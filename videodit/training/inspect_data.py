@@ -13,7 +13,7 @@ from videodit.core.files import write_atomically
 from videodit.data import media, size_table
 from videodit.data.curriculum import MAIN, MixtureConfig
 from videodit.data.dataset import ClipDataset, decode_record
-from videodit.data.order import RowOrder, Sizes
+from videodit.data.order import RowOrder, Sizes, TextSizes
 from videodit.data.pipeline import VAEBatches, Window, all_windows
 from videodit.data.sizes import tokens
 from videodit.evaluation import pictures
@@ -53,7 +53,7 @@ def inspect_sizes(config: ExperimentConfig, dataset: ClipDataset, output: epath.
 
 def _fullness(config: ExperimentConfig, windows: list[Window], steps: int = 64) -> float | None:
     """The share of real tokens in the rows of the first steps; None where a row cannot hold the longest sample."""
-    text = np.full(len(windows), config.packing.max_text_tokens)
+    text = np.full((len(windows), 1), config.packing.max_text_tokens)
     source = Sizes(
         name=MAIN,
         patches=np.array([tokens(window.size, config.latents.policy.grid) for window in windows]),
@@ -62,7 +62,8 @@ def _fullness(config: ExperimentConfig, windows: list[Window], steps: int = 64) 
     )
     if source.patches.max() + config.packing.max_text_tokens > config.packing.length:
         return None
-    rows = iter(RowOrder([source], MixtureConfig(), config.packing, empty_tokens=1, seed=config.train.seed))
+    sizes = TextSizes(empty=(1,), limits=(config.packing.max_text_tokens,))
+    rows = iter(RowOrder([source], MixtureConfig(), config.packing, text=sizes, seed=config.train.seed))
     filled = [sum(sample.tokens for sample in row) for _ in range(steps) for row in next(rows).rows]
     return sum(filled) / (len(filled) * config.packing.length)
 
@@ -75,9 +76,7 @@ def inspect_record(dataset: ClipDataset, record: str, output: epath.PathLike | N
     """
     number = dataset.keys.index(record) if record in dataset.keys else int(record) if record.isdigit() else -1
     if not 0 <= number < len(dataset):
-        raise UserError(
-            f"--record is {record!r}, expected a number below {len(dataset)} or a key{nearest(record, dataset.keys[:1000])}"
-        )
+        raise UserError(f"--record is {record!r}, expected a number below {len(dataset)} or a key{nearest(record, dataset.keys[:1000])}")
     found = dataset[number]
     smaller = min(1.0, _SIDE / max(found["height"], found["width"]))
     size = tuple(max(1, round(found[side] * smaller)) for side in ("height", "width"))

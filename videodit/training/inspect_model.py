@@ -1,15 +1,17 @@
 """What a config's transformer costs before anything runs: parameters, FLOPs a token and memory, by part. Nothing is allocated."""
 
+from collections.abc import Sequence
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from videodit.models.dit.model import forward_flops
+from videodit.models.dit.model import forward_flops, row_shapes
+from videodit.models.text.source import planned_embedder
 from videodit.sharding.rules import path_name
 from videodit.training.config import ExperimentConfig
-from videodit.training.jobs import dit_model
+from videodit.training.jobs import dit_model, planned_slots
 from videodit.training.models import DiTModel
 from videodit.training.state import init_state, make_optimizer
 
@@ -23,8 +25,9 @@ def inspect_model(config: ExperimentConfig) -> dict[str, Any]:
     64th of it (real tokens and pairs inside clips only); `bytes` of the state by part, and of what the backward pass keeps for one row,
     as JAX traces it under the config's remat policy.
     """
-    model = dit_model(config, config.vae.latent_channels, config.latents.vocabulary)
-    state = jax.eval_shape(lambda: init_state(model, make_optimizer(config.optimizer, config.train.steps, model), 0))
+    model = dit_model(config, config.vae.latent_channels, planned_embedder(config.text))
+    optimizer = make_optimizer(config.optimizer, config.train.steps, model)
+    state = jax.eval_shape(lambda: init_state(model, optimizer, 0, config.optimizer.param_dtype))
     length = config.packing.length
     return {
         "kind": "model",
@@ -37,7 +40,7 @@ def inspect_model(config: ExperimentConfig) -> dict[str, Any]:
             "gradients": _bytes(state["params"]),
             "optimizer": _bytes(state["opt_state"]),
             "average": _bytes(state["ema"]),
-            "activations_a_row": activation_bytes(model, state["params"], length),
+            "activations_a_row": activation_bytes(model, state["params"], length, planned_slots(config)),
         },
     }
 
@@ -47,18 +50,17 @@ def flops_per_token(model: DiTModel, seen: float) -> float:
     return 3 * forward_flops(model.config, model.patch_channels, text_tokens=0, patch_tokens=1, pairs=seen)
 
 
-def activation_bytes(model: DiTModel, params: Any, length: int) -> int:
-    """What a row of one clip leaves for the backward pass, parameters aside."""
-    struct = jax.ShapeDtypeStruct
-    row = {name: struct((1, length, 3) if name in ("positions", "extent") else (1, length), jnp.int32)
-           for name in ("text_ids", "modality", "segment_ids", "positions", "extent")}  # fmt: skip
+def activation_bytes(model: DiTModel, params: Any, length: int, slots: Sequence[int]) -> int:
+    """What a row with so many `slots` of text leaves for the backward pass, parameters aside."""
+    struct, row = jax.ShapeDtypeStruct, row_shapes(model.text, 1, length, slots)
     patches, level = struct((1, length, model.patch_channels), jnp.float32), struct((1, length), jnp.float32)
 
     def backward(params, patches, level, row):
         return jax.vjp(lambda p: model.module.apply({"params": p}, patches, level, row), params)[1]
 
+    parameters = {leaf.shape for leaf in jax.tree.leaves(params)}  # kept too, some in the products' type
     kept = jax.tree.leaves(jax.eval_shape(backward, params, patches, level, row))
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in kept) - _bytes(params)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in kept if leaf.shape not in parameters)
 
 
 def _by_part(params: Any) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """What the loop needs to know of a job: its model, its data, the work in a batch, and the pictures it shows while it trains."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+import functools
 from typing import Any
 
 from etils import epath
@@ -15,9 +16,14 @@ from videodit.core.errors import UserError
 from videodit.data.bad_records import BadRecords
 from videodit.data.curriculum import MAIN
 from videodit.data.dataset import ClipDataset, JoinedClips
-from videodit.data.latents import TOKENIZER, LatentDataset
+from videodit.data.latents import LatentDataset
+from videodit.data.order import TextSizes
+from videodit.data.packing import text_length
 from videodit.data.pipeline import StagedBatches, VAEBatches, VAEStage, packed_batches, vae_batches
-from videodit.models.text.tokenizer import Tokenizer
+from videodit.models.dit.model import row_shapes
+from videodit.models.text.config import TRAINED
+from videodit.models.text.embedder import TextEmbedderConfig
+from videodit.models.text.source import TOKENIZER, RememberedText, TextSource, check_identity, open_text
 from videodit.models.vae.losses import PerceptualConfig
 from videodit.sharding.mesh import make_mesh
 from videodit.sharding.rules import batch_shardings, global_batch, process_rows
@@ -128,24 +134,37 @@ def _perceptual(config: PerceptualConfig, mesh: Mesh) -> tuple[dict[str, Any], t
     return {"perceptual": jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))}, (f"LPIPS is on, by {config.network}",)
 
 
-def dit_model(config: ExperimentConfig, latent_channels: int, vocabulary: int) -> DiTModel:
-    """The transformer of a config, for latents and a tokenizer."""
-    return DiTModel(config=config.dit, process=config.process, latent_channels=latent_channels, vocabulary=vocabulary)
+def dit_model(config: ExperimentConfig, latent_channels: int, text: TextEmbedderConfig) -> DiTModel:
+    """The transformer of a config, for latents and text tokens."""
+    return DiTModel(config=config.dit, process=config.process, latent_channels=latent_channels, text=text)
+
+
+def planned_slots(config: ExperimentConfig) -> tuple[int, ...]:
+    """Slots of each encoder's text in a row, before an index says how long captions are: as for rows of the largest clips with the longest
+    captions that there may be."""
+    most = config.packing.max_text_tokens
+    limits = [min(most, each.max_tokens) for each in config.text.encoders] or [most]
+    sample = sum(limits) + config.latents.policy.max_tokens
+    return tuple(text_length(-(-config.packing.length * each // sample)) for each in limits)
 
 
 def _dit_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
     from videodit.generation.sample import write_training_samples
 
     sources = _sources(config, workdir)
-    tokenizer = Tokenizer((sources[MAIN].directory / TOKENIZER).read_bytes())
-    model = dit_model(config, sources[MAIN].channels, tokenizer.size)
+    directory, most = sources[MAIN].directory, config.packing.max_text_tokens
+    text = open_text(config.text, directory, most, batch=1)
+    sizes = TextSizes(empty=text.lengths(""), limits=text.limits)
+    remembered = RememberedText(lambda: open_text(config.text, directory, most))
+    model = dit_model(config, sources[MAIN].channels, text.embedder)
     bad, mine = BadRecords(config.train.bad_share), process_rows(config.packing.rows, make_mesh(config.mesh))
     batches = packed_batches(
         sources,
         config.mixture,
         config.packing,
         config.dit.patch,
-        tokenizer.encode,
+        sizes,
+        functools.partial(_read_text, text),
         seed=config.train.seed,
         threads=config.train.threads,
         bad=bad,
@@ -156,14 +175,31 @@ def _dit_job(config: ExperimentConfig, workdir: epath.Path) -> Job:
         batches=batches,
         unit="tokens",
         work=model.work,
-        device_features=("patches", "text_ids", "modality", "segment_ids", "positions", "extent"),
-        pictures=lambda state, to: write_training_samples(config, workdir, state["ema"], to),
+        device_features=("patches", *row_shapes(text.embedder, 1, 1, [1] * len(text.limits))),
+        pictures=lambda state, to: write_training_samples(config, workdir, state["ema"], to, remembered),
         bad=bad,
+        notes=tuple(note for name, source in sources.items() for note in _cut_notes(name, source, config, text)),
     )
 
 
+def _read_text(text: TextSource, record: Mapping[str, Any], kind: str) -> Sequence[np.ndarray]:
+    """The text tokens of a record: those that `encode` stored, else made now."""
+    if "text" in record:
+        return [part[:most] for part, most in zip(record["text"][kind], text.limits, strict=True)]
+    return text.encode([record["captions"][kind] if kind else ""])[0]
+
+
+def _cut_notes(name: str, source: LatentDataset, config: ExperimentConfig, text: TextSource) -> Iterator[str]:
+    """A line that says how many captions are cut, where any is."""
+    counts = [counts for kind, counts in source.text_tokens.items() if config.packing.caption_odds.get(kind, 0) > 0]
+    cut, there = (sum(int(each.any(axis=1).sum()) for each in found) for found in ([c > text.limits for c in counts], counts))
+    if cut:
+        yield f"{cut:,} of the {there:,} captions of {name!r} are longer than {' and '.join(map(str, text.limits))} tokens, and cut"
+
+
 def _sources(config: ExperimentConfig, workdir: epath.Path) -> dict[str, LatentDataset]:
-    """The mixture's sources by name. Raises UserError where one was made with another VAE or tokenizer than the first."""
+    """The mixture's sources by name. Raises UserError where one was made with another VAE or text than the first, or the first with other
+    text than the config asks for."""
     from videodit.training.live import LiveLatents
 
     def opened(directory):
@@ -172,12 +208,20 @@ def _sources(config: ExperimentConfig, workdir: epath.Path) -> dict[str, LatentD
 
     first = latents_path(config, workdir)
     found = {MAIN: opened(first)}
+    check_identity(found[MAIN].text_identity, config.text, first)
     for source in config.mixture.sources:
         found[source.name] = latents = opened(source.path)
         same_vae = latents.vae_fingerprint == found[MAIN].vae_fingerprint
-        if not same_vae or (latents.directory / TOKENIZER).read_bytes() != (first / TOKENIZER).read_bytes():
+        if not same_vae or not _same_text(latents, found[MAIN]):
             raise UserError(
-                f"source {source.name!r}, {source.path!r}, was encoded with another {'tokenizer' if same_vae else 'VAE'} than {first!s}: "
-                f"encode it again with the same latents.vae and latents.tokenizer={first!s}"
+                f"source {source.name!r}, {source.path!r}, was encoded with another {'text' if same_vae else 'VAE'} than {first!s}: encode "
+                f"it again with the same latents.vae and text, and for a trained tokenizer latents.tokenizer={first!s}"
             )
     return found
+
+
+def _same_text(one: LatentDataset, other: LatentDataset) -> bool:
+    if one.text_identity != other.text_identity:
+        return False
+    trained = one.text_identity.get("tokenizer") == TRAINED
+    return not trained or (one.directory / TOKENIZER).read_bytes() == (other.directory / TOKENIZER).read_bytes()

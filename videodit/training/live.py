@@ -22,9 +22,10 @@ class LiveLatents:
 
     def __init__(self, index: LatentDataset, config: ExperimentConfig, workdir: epath.PathLike):
         self._index, self._dataset = index, ClipDataset(dataset_path(config, workdir))
-        self._vae, self._fps = load_vae(vae_path(config, workdir)), config.latents.policy.fps
+        self._vae, self.fps = load_vae(vae_path(config, workdir)), index.fps
         self.directory, self.channels, self.vae_fingerprint = index.directory, index.channels, index.vae_fingerprint
         self.sizes, self.text_tokens, self.key_of = index.sizes, index.text_tokens, index.key_of
+        self.text_identity = index.text_identity
         for what, made, here in (
             ("VAE", index.vae_fingerprint, self._vae.fingerprint),
             ("data set", index.dataset_fingerprint, self._dataset.fingerprint),
@@ -51,5 +52,5 @@ class LiveLatents:
             height=height * stride[1],
             width=width * stride[2],
         )
-        pixels = read_window(self._dataset, window, self._fps, padded(window.frames, stride[0]))
+        pixels = read_window(self._dataset, window, self.fps, padded(window.frames, stride[0]))
         return record | {"latents": np.ascontiguousarray(self._vae.encode(pixels[None])[0, :frames])}

@@ -30,14 +30,12 @@ class MetricsWriter:
     written last."""
 
     def __init__(self, workdir: epath.PathLike, quiet: bool = False):
-        from tensorboardX import SummaryWriter
-
         self._events = self._lines = None
         if quiet:
             return
         self._directory = epath.Path(workdir) / "metrics"
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._events = SummaryWriter(os.fspath(self._directory))
+        self._events = _summary_writer()(os.fspath(self._directory))
         self._lines = open(self._directory / "metrics.jsonl", "a") if "://" not in os.fspath(self._directory) else None
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -53,6 +51,19 @@ class MetricsWriter:
             self._events.close()
         if self._lines:
             self._lines.close()
+
+
+def _summary_writer() -> type:
+    """TensorBoard's writer. It imports PyTorch where that is there, for which a start would wait for seconds; it works without."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # an import of it fails
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 class Log:
@@ -99,8 +110,9 @@ class Log:
 
 
 def mean_of(points: list[dict[str, Any]]) -> dict[str, float]:
-    """The mean of each metric over steps, read from the devices."""
-    return {name: float(np.mean([np.asarray(point[name]) for point in points])) for name in points[0]} if points else {}
+    """The mean of each metric over the steps that have a number for it, read from the devices; none where no step has."""
+    found = {name: np.asarray([np.asarray(point[name]) for point in points]) for name in (points[0] if points else ())}
+    return {name: float(np.nanmean(each)) for name, each in found.items() if not np.isnan(each).all()}
 
 
 def clock(seconds: float) -> str:

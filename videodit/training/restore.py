@@ -14,6 +14,7 @@ import numpy as np
 from videodit.core.config import read_config
 from videodit.core.errors import UserError
 from videodit.core.memory import free_bytes
+from videodit.models.dit.interchange import import_dit
 from videodit.models.vae.config import VAEConfig
 from videodit.models.vae.losses import VAELossConfig
 from videodit.models.vae.streaming import Moments, decode_chunks, encode_chunks, make_plan
@@ -23,10 +24,11 @@ from videodit.training.checkpoint_contents import fingerprint
 from videodit.training.checkpoints import restore_weights
 from videodit.training.config import read_experiment
 from videodit.training.jobs import vae_model
-from videodit.training.models import VAEModel, to_float_pixels
+from videodit.training.models import DiTModel, VAEModel, to_float_pixels
 
 
-def _moments(model: VAEModel, params, pixels):
+def moments(model: VAEModel, params, pixels):
+    """uint8 `[B, T, H, W, 3]` -> mean and log variance side by side, float32 `[B, T', H', W', 2 C]`."""
     return jnp.concatenate(model.module.apply({"params": params}, to_float_pixels(pixels), method="encode"), axis=-1)
 
 
@@ -69,8 +71,8 @@ class TrainedVAE:
 
     def posterior(self, pixels: np.ndarray) -> Moments:
         """Mean and log variance, float32 `[B, T', H', W', C]` each, of what `encode` takes, in the memory that it takes; not normalised."""
-        stream = lambda clip, size: (np.concatenate(moments, axis=-1) for moments in self._posterior_stream(clip, size))
-        mean, log_variance = np.split(self._all(_moments, stream, np.asarray(pixels, np.uint8)), 2, axis=-1)
+        stream = lambda clip, size: (np.concatenate(each, axis=-1) for each in self._posterior_stream(clip, size))
+        mean, log_variance = np.split(self._all(moments, stream, np.asarray(pixels, np.uint8)), 2, axis=-1)
         return mean, log_variance
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
@@ -142,4 +144,21 @@ def load_start(place: epath.PathLike, config: VAEConfig) -> Any:
     return vae.params
 
 
+def load_dit_start(place: epath.PathLike, model: DiTModel) -> Any:
+    """The parameters of the transformer that `videodit export` wrote to `place`, for one of the same form that is trained on.
+
+    Raises UserError where there is none, or its form is another.
+    """
+    found, params = import_dit(place)
+    wanted = model.module
+    forms = [{name: getattr(each.config, name) for name in _DIT_FORM} for each in (found, wanted)]
+    for form, each in zip(forms, (found, wanted)):
+        form |= {"channels of a patch": each.patch_channels, "text": each.text}
+    other = [f"its {name} is {forms[0][name]}, and the config's {forms[1][name]}" for name in forms[0] if forms[0][name] != forms[1][name]]
+    if other:
+        raise UserError(f"start.checkpoint={os.fspath(place)!r} is a transformer of another form: {'; '.join(other)}")
+    return params
+
+
+_DIT_FORM = ("width", "depth", "heads", "mlp", "mlp_ratio", "patch")
 _FORM = ("latent_channels", "fold", "stages", "decoder_blocks", "widths", "blocks", "shortcuts", "codec")
