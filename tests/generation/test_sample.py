@@ -43,6 +43,19 @@ def test_several_samples_count_up_from_the_seed_and_steps_and_guidance_may_be_ch
     assert (media.decode(other) != second).any()
 
 
+def test_solver_rate_and_what_is_not_wanted_may_be_chosen(tiny_job, tmp_path):
+    asked = dict(workdir=str(tiny_job), prompt="a ball", size=(16, 16), seconds=1, steps=2)
+    (usual,) = sample_command(**asked, output=str(tmp_path / "usual"))
+    frames = len(media.decode(usual))
+    (slow,) = sample_command(**asked, fps=4, output=str(tmp_path / "slow"))
+    assert len(media.decode(slow)) == frames // 2
+    for number, choice in enumerate(({"solver": "euler"}, {"negative": "a cube", "guidance": 3.0})):
+        (other,) = sample_command(**asked, **choice, output=str(tmp_path / str(number)))
+        assert (media.decode(other) != media.decode(usual)).any()
+    with pytest.raises(UserError, match="--solver is 'ddim', expected one of euler, heun, dpm"):
+        sample_command(**asked, solver="ddim")
+
+
 def test_the_verb_writes_into_the_workdir_and_says_where(tiny_job, capsys):
     assert cli.main(["sample", f"--workdir={tiny_job}", "--prompt=a cube", "--size=24x16", "--seconds=0"]) == 0
     said = capsys.readouterr().out.strip()

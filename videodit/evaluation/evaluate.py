@@ -17,7 +17,6 @@ from videodit.evaluation.report import write_report
 from videodit.evaluation.vae import evaluate_vae
 from videodit.generation.sample import held_out_prompts, load_generator, requests_for
 from videodit.training.config import ExperimentConfig, dataset_path, vae_path
-from videodit.training.jobs import dit_model
 from videodit.training.restore import load_vae
 
 Pairs = dict[str, list[tuple[str, str]]]
@@ -55,8 +54,8 @@ def judge_samples(config: ExperimentConfig, workdir: epath.Path) -> dict[str, Pa
     clips = trained(requests, config.sample)
     write_atomically(workdir / "evaluation" / "samples.png", contact_sheet(clips[:16]))
     few = min(len(requests), max(len(config.sample.frames), len(requests) // 4))  # of every length, to have motion to judge
-    start = jax.jit(dit_model(config, trained.model.latent_channels, trained.tokenizer.size).init)(jax.random.key(config.train.seed))
-    noise = load_generator(config, workdir, start)(requests[:few], config.sample)
+    start = jax.jit(trained.model.init)(jax.random.key(config.train.seed))
+    noise = load_generator(config, workdir, start, trained.text)(requests[:few], config.sample)
     fps = config.sample.fps
     return {
         "trained": judging.compared([(clip, fps, truth) for clip, truth in zip(clips, truths)]),

@@ -1,28 +1,33 @@
 """From prompts of any sizes to clips: prompts packed into rows, one flow for all of them, decoded each at its own size.
 
-Where guidance acts, each clip lies in its row twice, with its prompt and with its negative prompt, so that one pass gives both velocities.
+What is known of a clip stays at noise level 0, to the bit; what an edit starts from begins at a level of its own. Where guidance acts, each clip lies in its row twice, with its prompt and with its negative prompt, so that one pass gives both velocities.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
 from videodit.attention import row_multiple
 from videodit.core.errors import UserError
-from videodit.core.patches import unpatchify
+from videodit.core.patches import grid, unpatchify
 from videodit.core.segments import PATCH
-from videodit.data.packing import concatenate_rows, tokens_of
+from videodit.data.packing import Sample, concatenate_rows, length_of, text_lengths, tokens_of
+from videodit.data.sizes import SizePolicy
 from videodit.diffusion.guidance import GuidanceConfig, guide, start_memory
 from videodit.diffusion.process import to_velocity
 from videodit.diffusion.shift import shift_of
 from videodit.diffusion.solvers import SOLVERS, SolverName, noise_schedule
-from videodit.models.text.tokenizer import Tokenizer
+from videodit.generation.canvas import Canvas, known_latents
+from videodit.generation.noise import start_noise
+from videodit.models.text.source import RememberedText, TextSource
+from videodit.sharding.rules import batch_shardings
 from videodit.training.config import SampleConfig
 from videodit.training.models import DiTModel
 from videodit.training.restore import TrainedVAE
@@ -34,7 +39,8 @@ ROW_STEP = 32  # rows of prompts that are longer than training's are rounded up 
 class Request:
     """One clip to make: `frames` frames of `height` x `width` pixels; 1 frame is an image. Equal seeds give equal noise.
 
-    Guidance leads from `negative`, by default the empty caption, to `prompt`.
+    Guidance leads from `negative`, by default the empty caption, to `prompt`. `canvas`: what of the clip is given. Where `strength` is less
+    than 1, what is not given starts from the canvas too, noised to that level (SDEdit; Meng et al., 2022).
     """
 
     prompt: str
@@ -43,24 +49,47 @@ class Request:
     width: int
     seed: int = 0
     negative: str = ""
+    canvas: Canvas | None = field(default=None, compare=False, repr=False)
+    strength: float = 1.0
 
     def __post_init__(self):
         for name in ("frames", "height", "width"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}, expected 1 or more")
+        if not 0 < self.strength <= 1:
+            raise UserError(f"strength is {self.strength:g}, expected more than 0, which keeps all, to 1, which keeps nothing")
+        if self.canvas is None:
+            if self.strength < 1:
+                raise UserError(f"strength is {self.strength:g}, but there is no clip to start from: expected 1")
+        elif self.canvas.given.shape != (self.frames, self.height, self.width):
+            have = self.canvas.given.shape
+            raise UserError(
+                f"a canvas has {have[0]} frames of {have[2]}x{have[1]}, but {self.frames} of {self.width}x{self.height} are asked for"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generator:
-    """A trained transformer with its VAE and tokenizer, ready to sample."""
+    """A trained transformer with its VAE and what makes its text tokens, ready to sample."""
 
     model: DiTModel
     params: Any
     vae: TrainedVAE
-    tokenizer: Tokenizer
+    text: TextSource | RememberedText
     row_length: int
     rows: int
-    max_text_tokens: int
+    policy: SizePolicy  # of the clips that it was trained on
+    mesh: Mesh | None = None
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of the clips that it was trained on."""
+        return self.policy.fps
+
+    @property
+    def time(self) -> int:
+        """Frames in a latent."""
+        return self.vae.model.config.stride[0]
 
     def latent_shape(self, request: Request) -> tuple[int, int, int, int]:
         """The latents that hold a request: rounded up to the grid of VAE and patch."""
@@ -72,20 +101,23 @@ class Generator:
 
     def __call__(self, requests: Sequence[Request], settings: SampleConfig) -> list[np.ndarray]:
         """The clips, uint8 `[T, H, W, 3]`, in the order of `requests`."""
-        units = [self._sample(number, request, settings.guidance.acts) for number, request in enumerate(requests)]
+        starts = [self._start(request) for request in requests]
+        units = self._units(requests, starts, settings.guidance.acts, self.fps / settings.fps)
         step = math.lcm(ROW_STEP, row_multiple(self.model.config.attention))
         length = max(self.row_length, math.ceil(max(map(_length, units)) / step) * step)
-        rows = first_fit(units, length)
+        packed = first_fit(units, length)
+        slots = [_text_slots(most, length) for most in text_lengths([_samples(row) for row in packed])]
         keys = np.stack([jax.random.key_data(jax.random.key(request.seed)) for request in requests])
         latents: list[Any] = [None] * len(requests)
-        for start in range(0, len(rows), self.rows):
-            chunk = rows[start : start + self.rows]
-            chunk = [*chunk, *[[] for _ in range(self.rows - len(chunk))]]
-            batch = concatenate_rows([[sample for unit in row for sample in unit] for row in chunk], length) | _twins(chunk, length)
+        rows = self._rows(len(packed))
+        for first in range(0, len(packed), rows):
+            chunk = packed[first : first + rows]
+            chunk = [*chunk, *[[] for _ in range(rows - len(chunk))]]
+            batch = concatenate_rows([_samples(row) for row in chunk], length, slots) | _by_token(chunk, length)
             batch["keys"] = keys[batch.pop("clip")]
             shift = np.broadcast_to(shift_of(settings.shift, batch["extent"]), batch["modality"].shape)
-            levels = noise_schedule(settings.steps, shift) * (batch["modality"] == PATCH)  # text and padding stay clean
-            solved = np.asarray(_solve(self.model, settings.solver, settings.guidance, self.params, batch, levels))
+            levels = np.asarray(noise_schedule(settings.steps, shift)) * batch.pop("start")  # what is known, text and padding stay clean
+            solved = self._solve(settings, batch, levels)
             for row, units_of_row in zip(solved, chunk):
                 position = 0
                 for unit in units_of_row:
@@ -93,19 +125,77 @@ class Generator:
                     number, patches = int(sample["clip"][0]), row[position:stop][sample["modality"] == PATCH]
                     latents[number] = unpatchify(patches, tuple(sample["extent"][0]), self.model.config.patch)
                     position += _length(unit)
-        return [_crop(self.vae.decode(latent[None])[0], request) for latent, request in zip(latents, requests)]
+        clips = (_crop(self.vae.decode(latent[None])[0], request) for latent, request in zip(latents, requests))
+        return [self._with_given(clip, request, start) for clip, request, start in zip(clips, requests, starts)]
 
-    def _sample(self, number: int, request: Request, guided: bool) -> list[dict[str, np.ndarray]]:
-        """Text and start noise of one request, and where it is `guided` the same noise after its negative prompt."""
-        noise = np.asarray(jax.random.normal(jax.random.key(request.seed), self.latent_shape(request)))
-        prompts = [request.prompt, request.negative] if guided else [request.prompt]
-        return [
-            tokens_of(noise, self.tokenizer.encode(prompt, self.max_text_tokens), self.model.config.patch, number) for prompt in prompts
-        ]
+    def _rows(self, needed: int) -> int:
+        """Rows at a time: 1 or `rows`, so that two programs serve all; with a mesh as many as its devices share evenly."""
+        rows = 1 if needed == 1 else self.rows
+        share = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
+        return math.ceil(rows / share) * share
+
+    def _solve(self, settings: SampleConfig, batch: dict[str, np.ndarray], levels: np.ndarray) -> np.ndarray:
+        arguments = self.model, settings.solver, settings.guidance, self.params
+        if self.mesh is None:
+            return np.asarray(solve(*arguments, batch, levels))
+        shardings = batch_shardings(batch, self.mesh)
+        by_rows = NamedSharding(self.mesh, PartitionSpec(None, *shardings["segment_ids"].spec))
+        with jax.set_mesh(self.mesh):
+            return np.asarray(solve(*arguments, jax.device_put(batch, shardings), jax.device_put(levels, by_rows)))
+
+    def _start(self, request: Request) -> "Start":
+        shape = self.latent_shape(request)
+        noise = start_noise(request.seed, shape)
+        patch = self.model.config.patch
+        if request.canvas is None:
+            return Start(latents=noise, level=np.ones(grid(shape, patch), np.float32).ravel())
+        latents, known = known_latents(self.vae, patch, request.canvas, shape)
+        if known.all():
+            raise UserError("everything of a clip is given: leave something to make, a patch of it at least")
+        level = np.where(known, 0.0, request.strength).astype(np.float32)
+        of_latent = level
+        for axis, times in enumerate(patch):
+            of_latent = of_latent.repeat(times, axis=axis)
+        of_latent = of_latent[..., None]
+        return Start(latents=(1 - of_latent) * latents + of_latent * noise, level=level.ravel())
+
+    def _with_given(self, clip: np.ndarray, request: Request, start: "Start") -> np.ndarray:
+        """The clip with those given pixels that share a token with others, which were made anew, as they were given."""
+        if request.canvas is None:
+            return clip
+        shape, stride, patch = self.latent_shape(request), self.vae.model.config.stride, self.model.config.patch
+        known = start.level.reshape(grid(shape, patch)) == 0
+        pixels = known.repeat(patch[0], axis=0)
+        pixels = np.concatenate([pixels[:1], pixels[1:].repeat(stride[0], axis=0)])
+        for axis in (1, 2):
+            pixels = pixels.repeat(stride[axis] * patch[axis], axis=axis)
+        lost = request.canvas.given & ~_crop(pixels, request)
+        return np.where(lost[..., None], request.canvas.frames, clip)
+
+    def _units(self, requests: Sequence[Request], starts: Sequence["Start"], guided: bool, time_step: float) -> list["Unit"]:
+        """Text and start of each request, and where they are `guided` the same start after its negative prompt."""
+        units, patch = [], self.model.config.patch
+        prompts = [(request.prompt, request.negative) if guided else (request.prompt,) for request in requests]
+        texts = iter(self.text.encode([prompt for each in prompts for prompt in each]))
+        for number, start in enumerate(starts):
+            unit = [tokens_of(start.latents, next(texts), patch, number, time_step) for _ in prompts[number]]
+            for sample in unit:
+                sample["start"] = np.zeros(length_of(sample), np.float32)
+                sample["start"][sample["modality"] == PATCH] = start.level
+            units.append(unit)
+        return units
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """Where the flow of a clip begins: `latents` float32 `[T', H', W', C]`, and the noise `level` of each of its tokens, float32 `[m]`."""
+
+    latents: np.ndarray
+    level: np.ndarray
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _solve(model: DiTModel, solver: SolverName, guidance: GuidanceConfig, params, batch, levels):
+def solve(model: DiTModel, solver: SolverName, guidance: GuidanceConfig, params, batch, levels):
     """Integrates rows of noise along `levels` `[steps + 1, B, L]`. Both copies of a clip follow the same guided velocity."""
 
     def velocity(x, level, memory):
@@ -127,11 +217,23 @@ def _solve(model: DiTModel, solver: SolverName, guidance: GuidanceConfig, params
     return SOLVERS[solver](velocity, batch["patches"], levels, start_memory(batch["patches"], guidance), noise)
 
 
-Unit = list[dict[str, np.ndarray]]  # the one or two samples of a request, which share a row
+Unit = list[Sample]  # the one or two samples of a request, which share a row
 
 
 def _length(unit: Unit) -> int:
-    return sum(len(sample["text_ids"]) for sample in unit)
+    return sum(map(length_of, unit))
+
+
+def _samples(row: Sequence[Unit]) -> list[Sample]:
+    return [sample for unit in row for sample in unit]
+
+
+def _text_slots(needed: int, length: int) -> int:
+    """Slots for text in a row: a quarter of it, doubled until they are enough, so that prompts hardly ever ask for another program."""
+    slots = math.ceil(length / 4 / ROW_STEP) * ROW_STEP
+    while slots < needed:
+        slots *= 2
+    return slots
 
 
 def first_fit(units: Sequence[Unit], length: int) -> list[list[Unit]]:
@@ -149,22 +251,25 @@ def first_fit(units: Sequence[Unit], length: int) -> list[list[Unit]]:
     return rows
 
 
-def _twins(rows: Sequence[Sequence[Unit]], length: int) -> dict[str, np.ndarray]:
-    """`twin` int32 `[B, L]`: where in its row a patch's copy lies, itself where it has none; `first` bool `[B, L]`: is it the prompt's?"""
+def _by_token(rows: Sequence[Sequence[Unit]], length: int) -> dict[str, np.ndarray]:
+    """What sampling alone knows of each token, `[B, L]`: `twin` int32, where in its row a patch's copy lies, itself where it has none;
+    `first` bool, is it the prompt's?; `start` float32, the noise level that it starts from."""
     twin, first = np.tile(np.arange(length, dtype=np.int32), (len(rows), 1)), np.ones((len(rows), length), bool)
+    start = np.zeros((len(rows), length), np.float32)
     for row, units in enumerate(rows):
         position = 0
         for unit in units:
             places = []
             for sample in unit:
                 places.append(position + np.flatnonzero(sample["modality"] == PATCH))
-                position += len(sample["text_ids"])
+                start[row, position : position + length_of(sample)] = sample["start"]
+                position += length_of(sample)
             twin[row, places[0]], twin[row, places[-1]] = places[-1], places[0]
             first[row, places[-1]] = len(places) == 1
-    return {"twin": twin, "first": first}
+    return {"twin": twin, "first": first, "start": start}
 
 
 def _crop(pixels: np.ndarray, request: Request) -> np.ndarray:
-    """Cuts what the grid added: evenly at the sides, at the end in time."""
+    """`[T, H, W, ...]` without what the grid added: evenly at the sides, at the end in time."""
     top, left = (pixels.shape[1] - request.height) // 2, (pixels.shape[2] - request.width) // 2
     return pixels[: request.frames, top : top + request.height, left : left + request.width]

@@ -6,28 +6,40 @@ import re
 from typing import Any
 
 from etils import epath
+import jax
 import numpy as np
 
-from videodit.core.config import read_config
+from videodit.core.config import read, read_config
 from videodit.core.errors import UserError
 from videodit.core.files import write_atomically
 from videodit.data import media
 from videodit.data.dataset import ClipDataset
-from videodit.data.latents import CONTENTS, TOKENIZER
+from videodit.data.latents import CONTENTS
+from videodit.data.sizes import SizePolicy
 from videodit.data.worlds import prompts as worlds_prompts
+from videodit.diffusion.solvers import SOLVERS, SolverName
 from videodit.evaluation.pictures import contact_sheet
 from videodit.generation.generate import Generator, Request
-from videodit.models.text.tokenizer import Tokenizer
+from videodit.models.text.source import RememberedText, TextSource, check_identity, open_text
+from videodit.sharding.mesh import MeshConfig, make_mesh
+from videodit.sharding.rules import tree_shardings
 from videodit.training.checkpoints import restore_weights
 from videodit.training.config import ExperimentConfig, dataset_path, latents_path, read_experiment, vae_path
 from videodit.training.jobs import dit_model
 from videodit.training.restore import load_vae
 
 
-def load_generator(config: ExperimentConfig, workdir: epath.PathLike, params: Any = None) -> Generator:
-    """The generator of a workdir, with its newest averaged weights or the `params` that are given.
+def load_generator(
+    config: ExperimentConfig,
+    workdir: epath.PathLike,
+    params: Any = None,
+    text: TextSource | RememberedText | None = None,
+    mesh: MeshConfig | None = None,
+) -> Generator:
+    """The generator of a workdir, with its newest averaged weights and the config's text, or the `params` and `text` that are given.
+    Its transformer is laid out over all devices by `mesh`, else on one.
 
-    Raises UserError where the workdir holds no trained transformer, or latents of another VAE than the one at hand.
+    Raises UserError where the workdir holds no trained transformer, or latents of another VAE or text than those at hand.
     """
     directory, vae = latents_path(config, workdir), load_vae(vae_path(config, workdir))
     if not (directory / CONTENTS).exists():
@@ -38,17 +50,23 @@ def load_generator(config: ExperimentConfig, workdir: epath.PathLike, params: An
             f"{directory!s} was encoded by VAE {contents['vae_fingerprint'][:12]}, but {vae_path(config, workdir)!s} holds "
             f"VAE {vae.fingerprint[:12]}: run `videodit encode` into another latents.path, or bring back that VAE"
         )
-    tokenizer = Tokenizer((directory / TOKENIZER).read_bytes())
+    check_identity(contents["text"], config.text, directory)
+    source = open_text(config.text, directory, config.packing.max_text_tokens)
     params = restore_weights(workdir)[0]["ema"] if params is None else params
     scanned = dataclasses.replace(config, dit=dataclasses.replace(config.dit, unroll=1))  # the same weights, quicker to compile
+    model = dit_model(scanned, contents["channels"], source.embedder)
+    devices = None if mesh is None else make_mesh(mesh)
+    if devices is not None:
+        params = jax.device_put(params, tree_shardings(params, model.axes, devices))
     return Generator(
-        model=dit_model(scanned, contents["channels"], tokenizer.size),
+        model=model,
         params=params,
+        mesh=devices,
         vae=vae,
-        tokenizer=tokenizer,
+        text=text or source,
         row_length=config.packing.length,
         rows=min(config.packing.rows, 8),
-        max_text_tokens=config.packing.max_text_tokens,
+        policy=read(SizePolicy, contents["policy"]),
     )
 
 
@@ -78,11 +96,13 @@ def requests_for(config: ExperimentConfig, asked: list[dict[str, Any]], count: i
     ]
 
 
-def write_training_samples(config: ExperimentConfig, workdir: epath.PathLike, params: Any, to: epath.Path) -> None:
+def write_training_samples(
+    config: ExperimentConfig, workdir: epath.PathLike, params: Any, to: epath.Path, text: RememberedText | None = None
+) -> None:
     """Writes `to/`: clips at the config's fixed seeds and prompts, `samples.json` that says what they are, and `grid.png`."""
     asked = [{"prompt": prompt} for prompt in config.sample.prompts] or held_out_prompts(config, workdir)
     requests = requests_for(config, asked, config.sample.count, config.sample.seed)
-    clips = load_generator(config, workdir, params)(requests, config.sample)
+    clips = load_generator(config, workdir, params, text)(requests, config.sample)
     listed = []
     for number, (request, clip) in enumerate(zip(requests, clips)):
         path = media.write(to / f"{number:03d}", clip, config.sample.fps)
@@ -110,6 +130,9 @@ def sample_command(
     count: int = 1,
     steps: int | None = None,
     guidance: float | None = None,
+    solver: SolverName | None = None,
+    negative: str | None = None,
+    fps: float | None = None,
     output: str | None = None,
 ) -> list[epath.Path]:
     """Draws `count` clips of `prompt` at `size` (height, width) and `seconds`, writes them, prints where, and returns the paths.
@@ -117,9 +140,10 @@ def sample_command(
     0 seconds, or less than a frame's time, is an image and becomes a png; everything else an mp4.
     """
     config = read_experiment(read_config(workdir))
-    settings = config.sample
-    if steps is not None:
-        settings = dataclasses.replace(settings, steps=steps)
+    if solver is not None and solver not in SOLVERS:
+        raise UserError(f"--solver is {solver!r}, expected one of {', '.join(SOLVERS)}")
+    chosen = {"steps": steps, "solver": solver, "negative": negative, "fps": fps}
+    settings = dataclasses.replace(config.sample, **{name: value for name, value in chosen.items() if value is not None})
     if guidance is not None:
         settings = dataclasses.replace(settings, guidance=dataclasses.replace(settings.guidance, scale=guidance))
     frames = max(1, round(seconds * settings.fps))
