@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
-import types
 
 import pytest
 
 from videodit import cli
+from videodit.core import flags
 from videodit.core.errors import UserError
+from videodit.generation import sample
+from videodit.generation.tasks import Task
+from videodit.sharding.mesh import MeshConfig
 
 
 def fail_with(monkeypatch, error):
@@ -54,6 +57,13 @@ def test_help_and_mistakes_import_no_jax():
         (["sample", "--workdir=w", "--prompt=x", "--size=64"], "--size is '64', expected WIDTHxHEIGHT"),
         (["sample", "--workdir=w", "--prompt=x", "--size=0x36"], "expected WIDTHxHEIGHT"),
         (["sample", "--workdir=w", "--prompt=x", "--count=none"], "--count=none"),
+        (["sample", "--workdir=w", "--task=loop", "--prompt=x", "--strength=1"], "loop takes no strength; it takes seconds"),
+        (["sample", "--workdir=w", "--task=movie", "--prompt=x"], "task is 'movie'"),
+        (["sample", "--workdir=w", "--task=image", "--at=now", "a.png"], "--at is 'now', expected seconds"),
+        (["sample", "--workdir=w", "--task=fill", "--missing=1", "a.mp4"], "--missing is '1', expected seconds FROM-TO"),
+        (["sample", "--workdir=w", "--task=fill", "--region=1,2", "a.mp4"], "--region is '1,2', expected left,top,right,bottom"),
+        (["sample", "--workdir=w", "--prompt=x", "--mesh=8"], "--mesh is '8', expected devices along axes"),
+        (["sample", "--workdir=w", "--prompt=x", "--storyboard=none.txt"], "storyboard 'none.txt' is not there"),
         (["sample", "--workdir=w", "--prompt=x", "--config=a.py"], "sample takes no --config"),
         (["inspect"], "inspect takes one place"),
         (["inspect", "/nowhere/at/all"], "'/nowhere/at/all' does not exist"),
@@ -81,20 +91,34 @@ def test_exit_status_says_what_kind_of_failure_it_was(monkeypatch, capsys, error
 
 
 def test_size_is_width_times_height_outside_and_height_first_inside():
-    assert cli.parse_size("64x36") == (36, 64)
+    assert flags.parse_size("64x36") == (36, 64)
 
 
 @pytest.mark.parametrize("workdir", [["--workdir=w"], ["--workdir", "w"]])
 def test_sample_calls_its_room_with_the_flags(monkeypatch, workdir):
     calls = []
-    room = types.ModuleType("videodit.generation.sample")
-    room.sample_command = lambda **arguments: calls.append(arguments)
-    monkeypatch.setitem(sys.modules, "videodit.generation.sample", room)
-    arguments = ["sample", *workdir, "--prompt=a red ball", "--size=64x36", "--seconds=0", "--seed=-3", "--steps=4", "--solver=unipc"]
-    assert cli.main(arguments) == 0
-    expected = dict(workdir="w", prompt="a red ball", size=(36, 64), seconds=0.0, seed=-3, count=1, steps=4, guidance=None)
-    expected |= dict(solver="unipc", negative=None, fps=None, output=None)
+    monkeypatch.setattr(sample, "sample_command", lambda **arguments: calls.append(arguments))
+    flags = ["--prompt=a red ball", "--size=64x36", "--seconds=0", "--seed=-3", "--steps=4", "--solver=unipc", "--mesh=fsdp=2"]
+    assert cli.main(["sample", *workdir, *flags]) == 0
+    expected = dict(workdir="w", task=Task(prompt="a red ball", size=(36, 64), seconds=0.0, seed=-3), count=1, steps=4, guidance=None)
+    expected |= dict(solver="unipc", negative=None, fps=None, output=None, prompts=None, preview=False, mesh=MeshConfig(fsdp=2), show=None)
     assert calls == [expected]
+
+
+def test_every_flag_of_a_task_reaches_it(monkeypatch):
+    calls = []
+    monkeypatch.setattr(sample, "sample_command", lambda **arguments: calls.append(arguments["task"]))
+    images = ["--task=image", "--input=a.png", "--at=0,1.5,end", "--prompt=x", "b.png", "c.png"]
+    assert cli.main(["sample", "--workdir=w", *images]) == 0
+    assert cli.main(["sample", "--workdir=w", "--task=extend", "--direction=backward", "a.mp4"]) == 0
+    assert cli.main(["sample", "--workdir=w", "--task=fill", "--missing=0.5-1,2-3", "--region=0,0.25,1,0.5", "a.mp4"]) == 0
+    assert cli.main(["sample", "--workdir=w", "--task=edit", "--prompt=y", "--strength=0.5", "a.mp4"]) == 0
+    assert calls == [
+        Task(task="image", prompt="x", inputs=("a.png", "b.png", "c.png"), at=(0.0, 1.5, "end")),
+        Task(task="extend", inputs=("a.mp4",), direction="backward"),
+        Task(task="fill", inputs=("a.mp4",), missing=((0.5, 1.0), (2.0, 3.0)), region=(0.0, 0.25, 1.0, 0.5)),
+        Task(task="edit", prompt="y", inputs=("a.mp4",), strength=0.5),
+    ]
 
 
 def test_overrides_reach_the_config_after_a_space_too(tmp_path):
@@ -109,13 +133,3 @@ def test_a_verb_that_reads_a_finished_workdir_takes_its_config(tmp_path):
     (tmp_path / "config.json").write_text('{"n": 1, "m": {"k": null}}')
     call = cli.parse(cli.VERBS["evaluate"], [f"--workdir={tmp_path}", "--config.n=2"])
     assert call.config.to_dict() == {"n": 2, "m": {"k": None}}
-
-
-def test_progress_says_a_rate_and_a_time_to_go(monkeypatch, capsys):
-    clock = iter([10.0, 12.0, 14.0])
-    monkeypatch.setattr(cli.time, "monotonic", lambda: next(clock))
-    show = cli._progress_line()
-    for done in (100, 300, 500):
-        show("examine", done, 500)
-    said = capsys.readouterr().err.split("\r\x1b[2K")
-    assert said == ["", "examine: 100/500", "examine: 300/500, 100.0/s, 2 s to go", "examine: 500/500, 100.0/s, 0 s to go\n"]

@@ -9,6 +9,7 @@ from videodit.data import media
 from videodit.data.prepare import prepare
 from videodit.evaluation.evaluate import evaluate
 from videodit.generation.sample import sample_command
+from videodit.generation.tasks import Task
 from videodit.training.encode import encode
 from videodit.training.loop import train
 
@@ -43,7 +44,7 @@ def test_it_trains_with_pictures_of_what_there_is(trained):
 
 def test_it_samples(trained, tmp_path):
     _, workdir = trained
-    (path,) = sample_command(workdir=str(workdir), prompt="noise", size=(16, 32), seconds=1.0, output=str(tmp_path))
+    (path,) = sample_command(workdir=str(workdir), task=Task(prompt="noise", size=(16, 32), seconds=1.0), output=str(tmp_path))
     assert media.check(path).frames == 8
 
 

@@ -9,9 +9,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 import json
 import os
-import re
 import sys
-import time
 import traceback
 from typing import Any
 
@@ -23,6 +21,7 @@ from videodit.core import config as config_lib
 from videodit.core import flags as flags_lib
 from videodit.core.errors import RESTART_STATUS, RestartAsked, UserError
 from videodit.core.files import write_atomically
+from videodit.core.progress import progress_line
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,24 +67,10 @@ def _prepare(call: Call) -> None:
     if stray:
         raise UserError(f"prepare takes no argument {stray!r}; after -- come Beam's options, e.g. -- --runner=DataflowRunner")
     runner = Beam(call.positional) if call.positional else None
-    summary = prepare(_experiment(call).data, output, _progress_line() if sys.stderr.isatty() else None, runner)
+    summary = prepare(_experiment(call).data, output, progress_line() if sys.stderr.isatty() else None, runner)
     rich.print(summary.table())
     if call.flags.json:
         print(json.dumps(dataclasses.asdict(summary)))
-
-
-def _progress_line() -> Callable[[str, int, int], None]:
-    """Returns `show(stage, done, total)`, which keeps one line on stderr with a rate and a time to go."""
-    began: dict[str, tuple[float, int]] = {}
-
-    def show(stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        start, before = began.setdefault(stage, (now, done))
-        rate = (done - before) / (now - start) if now > start else 0.0
-        pace = f", {rate:,.1f}/s, {round((total - done) / rate):,} s to go" if rate else ""
-        print(f"\r\x1b[2K{stage}: {done:,}/{total:,}{pace}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return show
 
 
 def _train(call: Call) -> None:
@@ -108,7 +93,7 @@ def _codec(call: Call) -> None:
     if len(call.positional) != 2:
         raise UserError(f"codec takes two files, IN and OUT, and got {len(call.positional)}, e.g. {VERBS['codec'].example.splitlines()[0]}")
     values = call.flags
-    size = None if values.size is None else parse_size(values.size)
+    size = None if values.size is None else flags_lib.parse_size(values.size)
     budget = None if values.memory_gb is None else int(values.memory_gb * 1e9)
     from videodit.generation.codec import codec
 
@@ -143,22 +128,33 @@ def _evaluate(call: Call) -> None:
 
 def _sample(call: Call) -> None:
     values = call.flags
-    size = parse_size(values.size)
+    from videodit.generation.outputs import read_storyboard
     from videodit.generation.sample import sample_command
+    from videodit.generation.tasks import read_task
+    from videodit.sharding.mesh import MeshConfig
 
+    said = {name: values[name].value for name in ("task", "prompt", "seconds", "seed", "direction", "strength")}
+    said |= {"inputs": [*values.input, *call.positional], "at": values.at and parse_times(values.at)}
+    said |= {"missing": values.missing and parse_spans(values.missing), "region": values.region and parse_region(values.region)}
+    said["size"] = values.size and flags_lib.parse_size(values.size)
+    said["storyboard"] = read_storyboard(values.storyboard) if values.storyboard else ()
+    task = read_task({name: value for name, value in said.items() if value not in (None, [], ())})
+    if task.task in ("text", "image") and not (values.prompt is not None or values.prompts or task.storyboard):
+        raise UserError(f"sample lacks --prompt, e.g. {VERBS['sample'].example.splitlines()[0]}")
     sample_command(
         workdir=values.workdir,
-        prompt=values.prompt,
-        size=size,
-        seconds=values.seconds,
-        seed=values.seed,
+        task=task,
         count=values.count,
+        prompts=values.prompts,
+        output=values.output,
+        preview=values.preview,
+        mesh=config_lib.read(MeshConfig, parse_axes(values.mesh), "mesh") if values.mesh else None,
+        show=progress_line() if sys.stderr.isatty() else None,
         steps=values.steps,
         guidance=values.guidance,
         solver=values.solver,
         negative=values.negative,
         fps=values.fps,
-        output=values.output,
     )
 
 
@@ -209,12 +205,42 @@ def _inspect(call: Call) -> None:
     print(json.dumps(found) if call.flags.json else inspect.to_text(found))
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Returns (height, width) in pixels from `WIDTHxHEIGHT`, e.g. (36, 64) from `64x36`."""
-    match = re.fullmatch(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*", text)
-    if not match or 0 in (int(match[1]), int(match[2])):
-        raise UserError(f"--size is {text!r}, expected WIDTHxHEIGHT in pixels, e.g. 64x36")
-    return int(match[2]), int(match[1])
+def parse_times(text: str) -> tuple[float | str, ...]:
+    """Returns seconds from `0,1.5,end`."""
+    try:
+        return tuple(each if each == "end" else float(each) for each in text.split(","))
+    except ValueError:
+        raise UserError(f"--at is {text!r}, expected seconds with commas between, or end, e.g. 0,1.5,end") from None
+
+
+def parse_spans(text: str) -> tuple[tuple[float, float], ...]:
+    """Returns (from, to) in seconds from `0.5-1.0,2-3`."""
+    try:
+        spans = [tuple(map(float, each.split("-"))) for each in text.split(",")]
+    except ValueError:
+        spans = [()]
+    if any(len(span) != 2 for span in spans):
+        raise UserError(f"--missing is {text!r}, expected seconds FROM-TO with commas between, e.g. 0.5-1.0,2-3")
+    return tuple(spans)
+
+
+def parse_region(text: str) -> tuple[float, ...]:
+    """Returns (left, top, right, bottom) from `0.25,0.25,0.75,0.75`."""
+    try:
+        sides = tuple(map(float, text.split(",")))
+    except ValueError:
+        sides = ()
+    if len(sides) != 4:
+        raise UserError(f"--region is {text!r}, expected left,top,right,bottom as shares of the picture, e.g. 0.25,0.25,0.75,0.75")
+    return sides
+
+
+def parse_axes(text: str) -> dict[str, int]:
+    """Returns the axes of a mesh from `fsdp=4,tensor=2`."""
+    try:
+        return {name: int(size) for name, size in (each.split("=") for each in text.split(","))}
+    except ValueError:
+        raise UserError(f"--mesh is {text!r}, expected devices along axes, e.g. fsdp=4,tensor=2") from None
 
 
 def _define_output(meaning: str) -> Callable[[flags.FlagValues], None]:
@@ -238,18 +264,33 @@ def _define_inspect(values: flags.FlagValues) -> None:
 
 
 def _define_sample(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("prompt", None, "what the sample shows", flag_values=values)
-    flags.DEFINE_string("size", "64x64", "WIDTHxHEIGHT in pixels; it need not be one that was trained on", flag_values=values)
-    flags.DEFINE_float("seconds", 2.0, "duration; 0 asks for one frame, written as a png", lower_bound=0, flag_values=values)
+    text = lambda name, meaning: flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_string("task", "text", "text, image, extend, fill, loop, connect, blend, edit or vary", flag_values=values)
+    text("prompt", "what the sample shows")
+    text("prompts", "a file: .txt, a prompt a line; .jsonl, a task a line; .json, what lies beside an output")
+    text("storyboard", "a file of scenes, SECONDS PROMPT a line, in place of --prompt and --seconds")
+    meaning = "a video or image, of any size and rate; may be repeated, or follow the flags"
+    flags.DEFINE_multi_string("input", [], meaning, flag_values=values)
+    text("at", "image: where the images lie, in seconds, e.g. 0,1.5,end (default: evenly, the first at 0)")
+    text("direction", "extend: forward or backward (default: forward)")
+    text("missing", "fill: what times are made, in seconds, e.g. 0.5-1.0,2-3")
+    text("region", "fill, edit: what of the picture is made: left,top,right,bottom as shares, e.g. 0.25,0.25,0.75,0.75")
+    meaning = "edit, vary, blend: how much of the input is made anew, more than 0 to 1 (default: 0.7, 0.85, 0.6)"
+    flags.DEFINE_float("strength", None, meaning, flag_values=values)
+    text("size", "WIDTHxHEIGHT in pixels, trained on or not (default: as the first input is trained, else the config's first)")
+    meaning = "duration, or of extend and connect what is added; 0 asks for one frame, a png (default: as long as clips are trained)"
+    flags.DEFINE_float("seconds", None, meaning, lower_bound=0, flag_values=values)
     flags.DEFINE_integer("seed", 0, "seed of the first sample; the next ones count up", flag_values=values)
     flags.DEFINE_integer("count", 1, "how many samples", lower_bound=1, flag_values=values)
     flags.DEFINE_integer("steps", None, "solver steps (default: the config's)", lower_bound=1, flag_values=values)
     flags.DEFINE_float("guidance", None, "guidance scale (default: the config's)", lower_bound=0, flag_values=values)
-    meaning = "euler, heun, dpm++, unipc or sde-dpm++ (default: the config's)"
-    flags.DEFINE_string("solver", None, meaning, flag_values=values)
-    flags.DEFINE_string("negative", None, "what guidance leads away from (default: the config's)", flag_values=values)
+    text("solver", "euler, heun, dpm++, unipc or sde-dpm++ (default: the config's)")
+    text("negative", "what guidance leads away from (default: the config's)")
     meaning = "frames a second; it need not be a rate that was trained on (default: the config's)"
     flags.DEFINE_float("fps", None, meaning, lower_bound=0.1, flag_values=values)
+    meaning = "write a picture of some frames beside each sample, while long ones are made too"
+    flags.DEFINE_boolean("preview", False, meaning, flag_values=values)
+    text("mesh", "lay the transformer and rows out over all devices, e.g. fsdp=4,tensor=2 (default: one device)")
     _define_output("folder to write to (default: WORKDIR/outputs)")(values)
 
 
@@ -282,6 +323,16 @@ as an Apache Beam pipeline on many machines: after -- come Beam's own options (n
   videodit prepare ... -- --runner=FlinkRunner --flink_master=HOST:8081 --environment_type=DOCKER --environment_config=IMAGE
   videodit prepare ... -- --runner=SparkRunner --spark_master_url=spark://HOST:7077 --environment_type=DOCKER --environment_config=IMAGE
   videodit prepare ... -- --runner=DirectRunner --direct_running_mode=multi_processing --direct_num_workers=8"""
+
+_SAMPLE_EXAMPLES = """\
+videodit sample --workdir=runs/local --prompt="a red ball rolls left" --size=64x36 --seconds=2
+  videodit sample --workdir=runs/local --task=image ball.png --prompt="a red ball rolls left"
+  videodit sample --workdir=runs/local --task=extend clip.mp4 --direction=backward --seconds=1
+  videodit sample --workdir=runs/local --task=fill clip.mp4 --missing=0.5-1.0
+  videodit sample --workdir=runs/local --task=loop clip.mp4
+  videodit sample --workdir=runs/local --task=connect first.mp4 second.mp4
+  videodit sample --workdir=runs/local --task=edit clip.mp4 --prompt="a blue ball rolls left" --strength=0.7
+  videodit sample --workdir=runs/local --prompts=prompts.txt --output=samples      (run again, it makes what is not there)"""
 
 VERBS = {
     verb.name: verb
@@ -330,11 +381,11 @@ VERBS = {
         ),
         Verb(
             name="sample",
-            summary="generate a video or an image from a prompt",
-            example='videodit sample --workdir=runs/local --prompt="a red ball rolls left" --size=64x36 --seconds=2',
+            summary="generate videos and images: from a prompt, of images, on and back, what is missing, loops, joins, edits",
+            example=_SAMPLE_EXAMPLES,
             run=_sample,
             define=_define_sample,
-            needs=("workdir", "prompt"),
+            takes="[INPUT ...]",
         ),
         Verb(
             name="evaluate",

@@ -1,4 +1,4 @@
-"""Run by test_generate.py in a process of its own: clips of the transformer of WORKDIR, made on meshes of 8 devices as on one.
+"""Run by test_generator.py in a process of its own: clips of the transformer of WORKDIR, made on meshes of 8 devices as on one.
 
     python sample_on_meshes.py WORKDIR
 """
@@ -13,7 +13,7 @@ import numpy as np  # noqa: E402
 
 from videodit.core.config import read_config  # noqa: E402
 from videodit.generation.canvas import of_pieces  # noqa: E402
-from videodit.generation.generate import Request  # noqa: E402
+from videodit.generation.generator import Request  # noqa: E402
 from videodit.generation.sample import load_generator  # noqa: E402
 from videodit.sharding.mesh import MeshConfig  # noqa: E402
 from videodit.training.config import read_experiment  # noqa: E402

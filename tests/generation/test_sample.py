@@ -1,5 +1,6 @@
 """Samples reach their files: a png for one frame, an mp4 for several, of the size and length that was asked for."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,11 +11,13 @@ from videodit.core.errors import UserError
 from videodit.data import media
 from videodit.data.worlds import prompts
 from videodit.generation.sample import held_out_prompts, load_generator, requests_for, sample_command
+from videodit.generation.tasks import Task
 from videodit.training.checkpoints import restore_weights
 
 
 def test_a_video_reads_back_with_the_size_and_length_that_were_asked_for(tiny_job, tmp_path, capsys):
-    (path,) = sample_command(workdir=str(tiny_job), prompt="A red ball!", size=(22, 40), seconds=1.5, seed=7, output=str(tmp_path / "new"))
+    task = Task(prompt="A red ball!", size=(22, 40), seconds=1.5, seed=7)
+    (path,) = sample_command(workdir=str(tiny_job), task=task, output=str(tmp_path / "new"))
     assert path.name == "a-red-ball-40x22-7.mp4" and capsys.readouterr().out == f"{path}\n"
     info = media.check(path)
     assert (info.kind, info.frames, info.height, info.width, info.fps) == ("video", 12, 22, 40, 8.0)
@@ -22,29 +25,26 @@ def test_a_video_reads_back_with_the_size_and_length_that_were_asked_for(tiny_jo
 
 @pytest.mark.parametrize("seconds", [0.0, 0.05, 0.125])
 def test_one_frame_is_a_png(tiny_job, tmp_path, seconds):
-    (path,) = sample_command(workdir=str(tiny_job), prompt="赤いボール", size=(16, 16), seconds=seconds, output=str(tmp_path))
+    task = Task(prompt="赤いボール", size=(16, 16), seconds=seconds)
+    (path,) = sample_command(workdir=str(tiny_job), task=task, output=str(tmp_path))
     assert path.name == "sample-16x16-0.png" and media.decode(path).shape == (1, 16, 16, 3)
 
 
 def test_several_samples_count_up_from_the_seed_and_steps_and_guidance_may_be_chosen(tiny_job, tmp_path):
-    paths = sample_command(
-        workdir=str(tiny_job), prompt="a ball", size=(16, 16), seconds=0, seed=3, count=2, steps=3, guidance=4.0, output=str(tmp_path)
-    )
+    task, chosen = Task(prompt="a ball", size=(16, 16), seconds=0, seed=3), dict(workdir=str(tiny_job), steps=3)
+    paths = sample_command(task=task, count=2, guidance=4.0, output=str(tmp_path), **chosen)
     assert [path.name for path in paths] == ["a-ball-16x16-3.png", "a-ball-16x16-4.png"]
     first, second = map(media.decode, paths)
     assert (first != second).any()
-    (alone,) = sample_command(
-        workdir=str(tiny_job), prompt="a ball", size=(16, 16), seconds=0, seed=4, steps=3, guidance=4.0, output=str(tmp_path / "alone")
-    )
+    task = dataclasses.replace(task, seed=4)
+    (alone,) = sample_command(task=task, guidance=4.0, output=str(tmp_path / "alone"), **chosen)
     assert np.abs(media.decode(alone).astype(int) - second).max() <= 1
-    (other,) = sample_command(
-        workdir=str(tiny_job), prompt="a ball", size=(16, 16), seconds=0, seed=4, steps=3, guidance=40.0, output=str(tmp_path / "other")
-    )
+    (other,) = sample_command(task=task, guidance=40.0, output=str(tmp_path / "other"), **chosen)
     assert (media.decode(other) != second).any()
 
 
 def test_solver_rate_and_what_is_not_wanted_may_be_chosen(tiny_job, tmp_path):
-    asked = dict(workdir=str(tiny_job), prompt="a ball", size=(16, 16), seconds=1, steps=2)
+    asked = dict(workdir=str(tiny_job), task=Task(prompt="a ball", size=(16, 16), seconds=1), steps=2)
     (usual,) = sample_command(**asked, output=str(tmp_path / "usual"))
     frames = len(media.decode(usual))
     (slow,) = sample_command(**asked, fps=4, output=str(tmp_path / "slow"))

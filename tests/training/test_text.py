@@ -9,7 +9,7 @@ import pytest
 
 from videodit.core.errors import UserError
 from videodit.data.latents import KINDS, LatentDataset
-from videodit.generation.generate import Request
+from videodit.generation.generator import Request
 from videodit.generation.sample import load_generator
 from videodit.models.text.source import open_text
 from videodit.training.encode import encode

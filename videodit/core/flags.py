@@ -112,3 +112,11 @@ def _make_parents(config: ml_collections.ConfigDict, path: str) -> None:
 def load(value: str, overrides: Sequence[str]) -> ml_collections.ConfigDict:
     """Returns the config that `--config=value` names with its overrides applied."""
     return apply_overrides(config_lib.load(value), overrides)
+
+
+def parse_size(text: str, name: str = "--size") -> tuple[int, int]:
+    """Returns (height, width) in pixels from `WIDTHxHEIGHT`, e.g. (36, 64) from `64x36`."""
+    match = re.fullmatch(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*", text)
+    if not match or 0 in (int(match[1]), int(match[2])):
+        raise UserError(f"{name} is {text!r}, expected WIDTHxHEIGHT in pixels, e.g. 64x36")
+    return int(match[2]), int(match[1])

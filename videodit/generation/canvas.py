@@ -40,11 +40,16 @@ def of_pieces(frames: int, size: tuple[int, int], pieces: Iterable[tuple[int, np
         if first < 0 or stop > frames:
             raise UserError(f"frames {first} to {stop - 1} are given, but there are {frames}: ask for a longer clip, or give fewer")
         pixels[first:stop], given[first:stop] = clip, True
-    there = np.flatnonzero(given[:, 0, 0])
-    if len(there):
-        held = np.maximum(0, np.searchsorted(there, np.arange(frames), side="right") - 1)
-        pixels = pixels[there[held]]
-    return Canvas(frames=pixels, given=given)
+    return held(Canvas(frames=pixels, given=given))
+
+
+def held(canvas: Canvas) -> Canvas:
+    """The canvas with each frame of which nothing is given as the last one before of which something is, or else the first such one."""
+    there = np.flatnonzero(canvas.given.any(axis=(1, 2)))
+    if not len(there) or len(there) == len(canvas.given):
+        return canvas
+    nearest = there[np.maximum(0, np.searchsorted(there, np.arange(len(canvas.given)), side="right") - 1)]
+    return Canvas(frames=canvas.frames[nearest], given=canvas.given)
 
 
 def of_clip(frames: np.ndarray, to_make: np.ndarray) -> Canvas:

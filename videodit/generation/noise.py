@@ -1,4 +1,4 @@
-"""The noise that a clip starts from: white, and at its slow end the same at every size, so that a small preview is composed as a large clip."""
+"""The noise that a clip starts from: white, and at its slow end the same at every size, so that previews are composed as large clips."""
 
 import functools
 
@@ -24,7 +24,7 @@ def start_noise(seed: int, shape: tuple[int, int, int, int]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def _places(height: int, width: int) -> np.ndarray:
-    """Where frequency (row, column) is in the order of drawing, int `[H, W]`: the square up to any frequency comes before what is beyond."""
+    """Where frequency (row, column) is in the order of drawing, int `[H, W]`: the square up to a frequency comes before what is beyond."""
     row, column = np.indices((height, width))
     ring = np.maximum(row, column)
     return ring * ring + np.where(column == ring, row, ring + 1 + column)

@@ -1,13 +1,14 @@
 """The `sample` verb, and the samples that training draws at fixed seeds and prompts."""
 
+from collections.abc import Callable
 import dataclasses
+import hashlib
 import json
-import re
+import sys
 from typing import Any
 
 from etils import epath
 import jax
-import numpy as np
 
 from videodit.core.config import read, read_config
 from videodit.core.errors import UserError
@@ -19,12 +20,16 @@ from videodit.data.sizes import SizePolicy
 from videodit.data.worlds import prompts as worlds_prompts
 from videodit.diffusion.solvers import SOLVERS, SolverName
 from videodit.evaluation.pictures import contact_sheet
-from videodit.generation.generate import Generator, Request
+from videodit.generation.generator import Generator, Request
+from videodit.generation.outputs import name_of, read_prompts, write_clips
+from videodit.generation.perform import trained_of
+from videodit.generation.tasks import Task, size_for
 from videodit.models.text.source import RememberedText, TextSource, check_identity, open_text
 from videodit.sharding.mesh import MeshConfig, make_mesh
 from videodit.sharding.rules import tree_shardings
+from videodit.training.checkpoint_contents import read_checksums
 from videodit.training.checkpoints import restore_weights
-from videodit.training.config import ExperimentConfig, dataset_path, latents_path, read_experiment, vae_path
+from videodit.training.config import ExperimentConfig, SampleConfig, dataset_path, latents_path, read_experiment, vae_path
 from videodit.training.jobs import dit_model
 from videodit.training.restore import load_vae
 
@@ -52,7 +57,12 @@ def load_generator(
         )
     check_identity(contents["text"], config.text, directory)
     source = open_text(config.text, directory, config.packing.max_text_tokens)
-    params = restore_weights(workdir)[0]["ema"] if params is None else params
+    identity: dict[str, Any] = {"vae": vae.fingerprint, "text": contents["text"]}
+    if params is None:
+        weights, step = restore_weights(workdir)
+        params, sums = weights["ema"], read_checksums(epath.Path(workdir) / "checkpoints" / str(step)) or {}
+        average = json.dumps({name: value for name, value in sums.items() if name.startswith("ema/")}, sort_keys=True)
+        identity |= {"workdir": str(workdir), "step": step, "weights": hashlib.sha256(average.encode()).hexdigest()}
     scanned = dataclasses.replace(config, dit=dataclasses.replace(config.dit, unroll=1))  # the same weights, quicker to compile
     model = dit_model(scanned, contents["channels"], source.embedder)
     devices = None if mesh is None else make_mesh(mesh)
@@ -67,7 +77,14 @@ def load_generator(
         row_length=config.packing.length,
         rows=min(config.packing.rows, 8),
         policy=read(SizePolicy, contents["policy"]),
+        settings=config.sample,
+        identity=identity,
     )
+
+
+def load(workdir: epath.PathLike) -> Generator:
+    """The generator of a workdir, with the settings of its config."""
+    return load_generator(read_experiment(read_config(workdir)), workdir)
 
 
 def held_out_prompts(config: ExperimentConfig, workdir: epath.PathLike) -> list[dict[str, Any]]:
@@ -120,41 +137,66 @@ def write_training_samples(
     write_atomically(to / "samples.json", json.dumps(listed, indent=2) + "\n")
 
 
-def sample_command(
+def chosen_settings(
+    config: ExperimentConfig,
     *,
-    workdir: str,
-    prompt: str,
-    size: tuple[int, int],
-    seconds: float,
-    seed: int = 0,
-    count: int = 1,
     steps: int | None = None,
     guidance: float | None = None,
     solver: SolverName | None = None,
     negative: str | None = None,
     fps: float | None = None,
-    output: str | None = None,
-) -> list[epath.Path]:
-    """Draws `count` clips of `prompt` at `size` (height, width) and `seconds`, writes them, prints where, and returns the paths.
-
-    0 seconds, or less than a frame's time, is an image and becomes a png; everything else an mp4.
-    """
-    config = read_experiment(read_config(workdir))
+) -> SampleConfig:
+    """The config's settings with those that are not None in their place."""
     if solver is not None and solver not in SOLVERS:
         raise UserError(f"--solver is {solver!r}, expected one of {', '.join(SOLVERS)}")
     chosen = {"steps": steps, "solver": solver, "negative": negative, "fps": fps}
     settings = dataclasses.replace(config.sample, **{name: value for name, value in chosen.items() if value is not None})
     if guidance is not None:
         settings = dataclasses.replace(settings, guidance=dataclasses.replace(settings.guidance, scale=guidance))
-    frames = max(1, round(seconds * settings.fps))
-    asked = Request(prompt=prompt, negative=settings.negative, frames=frames, height=size[0], width=size[1])
-    requests = [dataclasses.replace(asked, seed=seed + i) for i in range(count)]
+    return settings
+
+
+def sample_command(
+    *,
+    workdir: str,
+    task: Task,
+    count: int = 1,
+    prompts: str | None = None,
+    output: str | None = None,
+    preview: bool = False,
+    mesh: MeshConfig | None = None,
+    show: Callable[[str, int, int], None] | None = None,
+    **settings: Any,
+) -> list[epath.Path]:
+    """Makes `count` clips of a task with seeds that count up, or one of each task of the file `prompts`; prints where, returns the paths.
+
+    `settings` are those of `chosen_settings`. One frame becomes a png; everything else an mp4.
+    """
+    config = read_experiment(read_config(workdir))
+    chosen = chosen_settings(config, **settings)
+    if prompts is None:
+        tasks = [dataclasses.replace(task, seed=task.seed + i) for i in range(count)]
+    else:
+        tasks = [dataclasses.replace(each, seed=each.seed + i) for each in read_prompts(prompts, task) for i in range(count)]
     folder = epath.Path(output) if output else epath.Path(workdir) / "outputs"
-    folder.mkdir(parents=True, exist_ok=True)
-    clips = load_generator(config, workdir)(requests, settings)
-    name = re.sub(r"[^0-9a-z]+", "-", prompt.lower()).strip("-")[:60] or "sample"
+    generator = load_generator(config, workdir, mesh=mesh)
+    trained = trained_of(generator, chosen)
+    names = [name_of(each, size_for(each, trained)) for each in tasks]
+    if prompts is not None:  # equal prompts are outputs of their own
+        names = [f"{number:05d}-{name}" for number, name in enumerate(names)]
+    tell_range(generator, [(each, size_for(each, trained)) for each in tasks])
     paths = []
-    for request, clip in zip(requests, clips):
-        paths.append(media.write(folder / f"{name}-{size[1]}x{size[0]}-{request.seed}", np.asarray(clip), settings.fps))
-        print(paths[-1])
-    return paths
+    for path in write_clips(generator, tasks, chosen, folder, names, preview=preview, show=show):
+        paths.append(path)
+        print(path, flush=True)
+    return sorted(paths, key=lambda path: names.index(path.stem))
+
+
+def tell_range(generator: Generator, asked: list[tuple[Task, tuple[int, int]]]) -> None:
+    """Says on stderr which sizes are larger than any that was trained on; they are made all the same."""
+    policy = generator.policy
+    most = policy.max_tokens * policy.grid[1] * policy.grid[2]
+    beyond = sorted({size for _, size in asked if size[0] * size[1] > most})
+    if beyond:
+        sizes = ", ".join(f"{width}x{height}" for height, width in beyond)
+        print(f"sample: {sizes} has more than the {most:,} pixels a frame that were trained on; quality may be less", file=sys.stderr)

@@ -16,7 +16,7 @@ import numpy as np
 
 from videodit.core.errors import UserError
 from videodit.diffusion.solvers import noise_schedule
-from videodit.generation.generate import solve
+from videodit.generation.generator import solve
 from videodit.models.dit.model import row_shapes
 from videodit.models.text.source import planned_embedder
 from videodit.models.vae.streaming import make_plan

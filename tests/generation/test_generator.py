@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from videodit.diffusion.guidance import GuidanceConfig
 from videodit.diffusion.shift import ShiftConfig
 from videodit.diffusion.solvers import noise_schedule
 from videodit.generation.canvas import Canvas, of_clip, of_pieces
-from videodit.generation.generate import Request, first_fit, solve
+from videodit.generation.generator import Request, first_fit, solve
 from videodit.generation.noise import start_noise
 from videodit.generation.sample import load_generator
 

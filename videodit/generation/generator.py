@@ -1,6 +1,7 @@
 """From prompts of any sizes to clips: prompts packed into rows, one flow for all of them, decoded each at its own size.
 
-What is known of a clip stays at noise level 0, to the bit; what an edit starts from begins at a level of its own. Where guidance acts, each clip lies in its row twice, with its prompt and with its negative prompt, so that one pass gives both velocities.
+What is known of a clip stays at noise level 0, to the bit; what an edit starts from begins at a level of its own. Where guidance acts, each
+clip lies in its row twice, with its prompt and with its negative prompt, so that one pass gives both velocities.
 """
 
 from collections.abc import Sequence
@@ -80,6 +81,8 @@ class Generator:
     rows: int
     policy: SizePolicy  # of the clips that it was trained on
     mesh: Mesh | None = None
+    settings: SampleConfig = field(default_factory=SampleConfig)  # where a caller has none of its own
+    identity: dict[str, Any] = field(default_factory=dict)  # which weights these are, as JSON
 
     @property
     def fps(self) -> float:
@@ -90,6 +93,10 @@ class Generator:
     def time(self) -> int:
         """Frames in a latent."""
         return self.vae.model.config.stride[0]
+
+    def tokens(self, request: Request) -> int:
+        """Patches of a request."""
+        return math.prod(grid(self.latent_shape(request), self.model.config.patch))
 
     def latent_shape(self, request: Request) -> tuple[int, int, int, int]:
         """The latents that hold a request: rounded up to the grid of VAE and patch."""

@@ -1,0 +1,57 @@
+"""Clips that a task is given: files of any kind, size and rate, read as frames of one size and rate, a part at a time."""
+
+import functools
+import hashlib
+
+from etils import epath
+import numpy as np
+
+from videodit.core.errors import UserError
+from videodit.data import media
+from videodit.data.media import MediaError, MediaInfo
+from videodit.data.sizes import SizePolicy, fit
+
+Source = str | bytes  # a path, or the bytes of a file, as `media.encode_video(frames, fps, lossless=True)` makes them of frames
+
+
+class Input:
+    """A file as `frames` frames of `size` (height, width), `fps` a second; a still has one. Scaled to cover the size, cut evenly."""
+
+    def __init__(self, source: Source, size: tuple[int, int], fps: float):
+        self.source, self.size, self.fps = source, size, fps
+        self.frames = _told(source, lambda: sum(1 for _ in media.stream_frames(source, fps=fps, size=size)))
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Frames from `start` to `stop` - 1, uint8 `[t, H, W, 3]`; those before the first are as the first, those after the last as it."""
+        first, last = (min(max(0, frame), self.frames - 1) for frame in (start, stop - 1))
+        found = _told(
+            self.source,
+            lambda: media.decode(self.source, start=first / self.fps, frames=last - first + 1, fps=self.fps, size=self.size),
+        )
+        return found[np.clip(np.arange(start, stop) - first, 0, len(found) - 1)]
+
+
+def size_of(source: Source, policy: SizePolicy) -> tuple[int, int]:
+    """(height, width) at which a clip like this one is trained: its own aspect ratio, no larger than it is."""
+    info = look(source)
+    return fit(info.frames, info.height, info.width, info.fps, policy)[1:]
+
+
+def look(source: Source) -> MediaInfo:
+    """What the file is. Raises UserError where it is not there, or no picture or video."""
+    return _told(source, functools.partial(media.probe, source))
+
+
+def digest(source: Source) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    return hashlib.sha256(source if isinstance(source, bytes) else epath.Path(source).read_bytes()).hexdigest()
+
+
+def _told(source: Source, read):
+    name = source if isinstance(source, str) else f"a file of {len(source):,} bytes"
+    try:
+        return read()
+    except FileNotFoundError:
+        raise UserError(f"input {name} is not there: expected a video or an image") from None
+    except (MediaError, OSError) as error:
+        raise UserError(f"input {name} cannot be read as a video or an image: {error}") from error

@@ -1,0 +1,182 @@
+"""A clip of any length as windows that overlap on what is known: made one after another, kept part by part, and faded into each other.
+
+What is known of a window is what its task gives and what earlier windows made. A finished frame fades over the known frames from what
+was there to what the VAE gave back, so that nowhere is a step between the two. Memory does not depend on duration: of parts and input
+only what a window or a stretch of frames needs is read.
+"""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+import io
+from typing import Protocol
+
+from etils import epath
+import numpy as np
+from scipy import ndimage
+
+from videodit.core.files import write_atomically
+from videodit.generation.canvas import Canvas, held
+from videodit.generation.generator import Request
+
+READ_FRAMES = 16  # at a time, when a finished clip is read
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Plan:
+    """How a clip is made. Frames count along the plan's own axis, on which windows may begin before 0 and end beyond what is shown.
+
+    `windows`: ranges of frames, in the order in which they are made; those that overlap share whole latents. `source(start, stop)`: what is
+    given of frames, and what edits start from. `prompt(frame)`: of the window whose first new frame it is. `shown`: the finished clip, as
+    ranges of frames one after another.
+    """
+
+    size: tuple[int, int]
+    windows: tuple[range, ...]
+    source: Callable[[int, int], Canvas]
+    prompt: Callable[[int], str]
+    shown: tuple[range, ...]
+    strength: float = 1.0
+    negative: str = ""
+    seed: int = 0
+
+    @property
+    def frames(self) -> int:
+        """Of the finished clip."""
+        return sum(map(len, self.shown))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """What a window gave: `frames` uint8 `[t, H, W, 3]`, and the share of each pixel in the clip, of 255, uint8 `[t, H, W]`."""
+
+    frames: np.ndarray
+    weight: np.ndarray
+
+
+class Parts(Protocol):
+    """Where parts are kept, by the number of their window."""
+
+    def __contains__(self, number: int) -> bool: ...
+    def __getitem__(self, number: int) -> Part: ...
+    def __setitem__(self, number: int, part: Part) -> None: ...
+
+
+class PartFiles:
+    """Parts as files of a folder: what a killed run has made is there when it is started again."""
+
+    def __init__(self, folder: epath.PathLike):
+        self.folder = epath.Path(folder)
+        self._last: tuple[int, Part] | None = None  # most frames are read from the part that the frame before was read from
+
+    def _path(self, number: int) -> epath.Path:
+        return self.folder / f"window-{number:05d}.npz"
+
+    def __contains__(self, number: int) -> bool:
+        return self._path(number).exists()
+
+    def __getitem__(self, number: int) -> Part:
+        if self._last is None or self._last[0] != number:
+            with np.load(io.BytesIO(self._path(number).read_bytes())) as stored:
+                self._last = number, Part(frames=stored["frames"], weight=stored["weight"])
+        return self._last[1]
+
+    def __setitem__(self, number: int, part: Part) -> None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, frames=part.frames, weight=part.weight)
+        write_atomically(self._path(number), buffer.getvalue())
+
+
+def forward(start: int, stop: int, window: int, overlap: int) -> tuple[range, ...]:
+    """Windows of at most `window` frames over frames `start` to `stop` - 1, each beginning `overlap` frames before the last one's end."""
+    found = [range(start, min(stop, start + window))]
+    while found[-1].stop < stop:
+        begin = found[-1].stop - overlap
+        found.append(range(begin, min(stop, begin + window)))
+    return tuple(found)
+
+
+def backward(start: int, known: int, window: int, overlap: int, time: int) -> tuple[range, ...]:
+    """Windows from frame `known`, where what is known begins, back to `start`: each has `overlap` known frames, whole latents of `time`
+    frames, at its end. The last may begin before `start`, for its first latent is one frame."""
+    found: list[range] = []
+    while known > start:
+        new = min(window - overlap, 1 + -(-(known - start - 1) // time) * time)
+        found.append(range(known - new, known + overlap))
+        known -= new
+    return tuple(found)
+
+
+def making(plan: Plan, parts: Parts, reach: int) -> Generator[Request, np.ndarray, None]:
+    """Asks for a window at a time, is sent its clip, and keeps its part; those that are kept already are not asked for. Around what is made
+    of a frame of which the rest is given, its pixels fade into it over `reach` pixels."""
+    for number, window in enumerate(plan.windows):
+        if number in parts:
+            continue
+        canvas = canvas_of(plan, parts, number)
+        new = np.flatnonzero(~canvas.given.all(axis=(1, 2)))
+        clip = yield Request(
+            prompt=plan.prompt(window.start + int(new[0]) if len(new) else window.start),
+            negative=plan.negative,
+            frames=len(window),
+            height=plan.size[0],
+            width=plan.size[1],
+            seed=plan.seed if number == 0 else int(np.random.SeedSequence((plan.seed, number)).generate_state(1)[0] >> 1),
+            canvas=canvas if canvas.given.any() or plan.strength < 1 else None,
+            strength=plan.strength,
+        )
+        weight = np.rint(255 * share_of_new(canvas.given, reach)).astype(np.uint8)
+        parts[number] = Part(frames=clip, weight=weight)
+
+
+def canvas_of(plan: Plan, parts: Parts, number: int) -> Canvas:
+    """What is known of a window before it is made."""
+    window = plan.windows[number]
+    canvas = plan.source(window.start, window.stop)
+    frames, given = canvas.frames.copy(), canvas.given.copy()
+    for earlier, other in enumerate(plan.windows[:number]):
+        both = range(max(window.start, other.start), min(window.stop, other.stop))
+        if len(both):
+            _lay(frames, window, parts[earlier], other, both)
+            given[both.start - window.start : both.stop - window.start] = True
+    canvas = Canvas(frames=frames, given=given)
+    return held(canvas) if plan.strength == 1 else canvas
+
+
+def share_of_new(given: np.ndarray, reach: int) -> np.ndarray:
+    """How much of a finished clip is what a window made, `[T, H, W]` in [0, 1], where `given` bool `[T, H, W]` was known: all of what was
+    not; of frames that were known whole, less the further they are from one that was not, down to the end of their run; in frames known in
+    part, less over `reach` pixels."""
+    some_new = ~given.all(axis=(1, 2))
+    share = np.ones(given.shape, np.float32)
+    if not some_new.any():
+        return 0 * share
+    away = ndimage.distance_transform_edt(~some_new)
+    runs, count = ndimage.label(~some_new)
+    for run in range(1, count + 1):
+        inside = runs == run
+        share[inside] = (1 - away[inside] / (away[inside].max() + 1))[:, None, None]
+    for frame in np.flatnonzero(some_new & given.any(axis=(1, 2))):
+        share[frame] = np.clip(1 - ndimage.distance_transform_edt(given[frame]) / (reach + 1), 0, 1)
+    return share
+
+
+def _lay(frames: np.ndarray, at: range, part: Part, window: range, both: range) -> None:
+    """Lays what a window gave of the frames `both` over `frames`, which are those `at`."""
+    here, there = (slice(both.start - each.start, both.stop - each.start) for each in (at, window))
+    share = part.weight[there][..., None].astype(np.float32) / 255
+    below = frames[here].astype(np.float32)
+    frames[here] = np.rint(below + share * (part.frames[there] - below)).astype(np.uint8)
+
+
+def finished(plan: Plan, parts: Parts) -> Iterator[np.ndarray]:
+    """The frames of the clip, uint8 `[H, W, 3]`, once all of its parts are there."""
+    for stretch in plan.shown:
+        for start in range(stretch.start, stretch.stop, READ_FRAMES):
+            here = range(start, min(start + READ_FRAMES, stretch.stop))
+            frames = plan.source(here.start, here.stop).frames.copy()
+            for number, window in enumerate(plan.windows):
+                both = range(max(here.start, window.start), min(here.stop, window.stop))
+                if len(both):
+                    _lay(frames, here, parts[number], window, both)
+            yield from frames
+
