@@ -38,14 +38,15 @@ TAKES = {
     "text": ("seconds", "storyboard"),
     "image": ("seconds", "storyboard", "at"),
     "extend": ("seconds", "storyboard", "direction"),
-    "fill": ("missing", "region"),
-    "loop": ("seconds",),
-    "connect": ("seconds",),
+    "fill": ("missing", "region", "strength"),
+    "loop": ("seconds", "strength"),
+    "connect": ("seconds", "strength"),
     "blend": ("strength",),
     "edit": ("strength", "region", "storyboard"),
     "vary": ("strength", "storyboard"),
 }
-STRENGTHS = {"blend": 0.6, "edit": 0.7, "vary": 0.85}
+STRENGTHS = {"fill": 0.8, "loop": 0.7, "connect": 0.8, "blend": 0.6, "edit": 0.7, "vary": 0.85}
+_TURNS = 3  # a gap that is shorter than a third of its video has no room to go back through it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,9 @@ class Task:
       direction: of "extend".
       missing: of "fill", (from, to) in seconds of the input.
       region: what of the picture is made, (left, top, right, bottom) as shares of its sides.
-      strength: how much of the input is lost in noise before it is made anew, more than 0 to 1.
+      strength: how much of what a clip starts from is lost in noise before it is made anew, more than 0 to 1. Edits and variations start
+        from the input, blends from both mixed, what is missing or connects from a cross-fade of what is around it, and a loop's way back
+        from the video played backwards.
       storyboard: (seconds, prompt) of one scene after another, in place of `prompt`, and of `seconds` where that is None.
     """
 
@@ -184,7 +187,7 @@ def before(task: Task, trained: Trained) -> Task | None:
     most = frames - trained.time
     if most < 1:
         raise UserError(f"a loop of {frames} frames has no room to go over: ask for {(1 + trained.time) / trained.fps:g} seconds or more")
-    return dataclasses.replace(task, task="text", seconds=(frames - _gap(frames, trained)) / trained.fps)
+    return dataclasses.replace(task, task="text", strength=None, seconds=(frames - _gap(frames, trained)) / trained.fps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -329,16 +332,33 @@ def _fill(task, trained, inputs, size) -> Plan:
         missing = (numbers >= 0) & (numbers < video.frames) & frames[np.clip(numbers, 0, video.frames - 1)]
         return ~missing if region is None else ~(missing[:, None, None] & region)
 
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], frames.astype(int), [0]])))
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], frames.astype(int), [0]]))).reshape(-1, 2)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        found = video.read(start, stop)
+        for first, last in edges if region is None else ():
+            for frame in range(max(start, first), min(stop, last)):
+                found[frame - start] = _between(video, frame, first - 1, last)
+        return found
+
     windows: list[range] = []
-    for start, stop in edges.reshape(-1, 2):
+    for start, stop in edges:
         if region is not None and stop - start > trained.window:  # more than a window, one after another
             before, after = (start and min(trained.overlap, on_time_grid(int(start), trained.time))), trained.known
             windows += forward(start - before, min(stop + after, video.frames), trained.window, trained.overlap)
         else:
             windows.append(_around(int(start), int(stop), video.frames, trained))
     shown = (range(video.frames),)
-    return Plan(size=size, windows=tuple(windows), source=_source(video.read, given), prompt=lambda frame: task.prompt, shown=shown)
+    return Plan(size=size, windows=tuple(windows), source=_source(read, given), prompt=lambda frame: task.prompt, shown=shown)
+
+
+def _between(video, frame: int, before: int, after: int) -> np.ndarray:
+    """The cross-fade at a frame between two others of a video; of the one that there is where the other lies outside."""
+    if not 0 <= before < after < video.frames:
+        before = after = before if before >= 0 else after
+    share = (frame - before) / max(1, after - before) if after > before else 0.0
+    first, last = (video.read(each, each + 1)[0].astype(np.float32) for each in (before, after))
+    return np.rint((1 - share) * first + share * last).astype(np.uint8)
 
 
 def _around(start: int, stop: int, frames: int, trained: Trained) -> range:
@@ -392,11 +412,19 @@ def _joined(task, trained, size, first, second, gap: int, closed: bool) -> Plan:
     join = first.frames + gap
     window = range(first.frames - 1 - left * time, join + after * time)
 
+    def frame_at(frame: int) -> np.ndarray:
+        if not first.frames <= frame < join:
+            clip, place = (first, frame) if frame < join else (second, frame - join)
+            return clip.read(place, place + 1)[0]
+        share = (frame - first.frames + 1) / (gap + 1)
+        if closed and first.frames <= _TURNS * gap:
+            back = round((first.frames - 1) * (1 - share))
+            return first.read(back, back + 1)[0]
+        last, begin = first.read(first.frames - 1, first.frames)[0], second.read(0, 1)[0]
+        return np.rint((1 - share) * last + share * begin).astype(np.uint8)
+
     def read(start: int, stop: int) -> np.ndarray:
-        cut = min(max(start, join), stop)
-        return np.concatenate([first.read(start, cut), second.read(cut - join, stop - join)]) if start < cut < stop else (
-            first.read(start, stop) if cut == stop else second.read(start - join, stop - join)
-        )
+        return np.stack([frame_at(frame) for frame in range(start, stop)])
 
     shown = (range(join + second.frames),)
     if closed:

@@ -125,7 +125,7 @@ def making(plan: Plan, parts: Parts, reach: int) -> Generator[Request, np.ndarra
             strength=plan.strength,
         )
         weight = np.rint(255 * share_of_new(canvas.given, reach)).astype(np.uint8)
-        parts[number] = Part(frames=clip, weight=weight)
+        parts[number] = Part(frames=met(clip, canvas.given), weight=weight)
 
 
 def canvas_of(plan: Plan, parts: Parts, number: int) -> Canvas:
@@ -140,6 +140,23 @@ def canvas_of(plan: Plan, parts: Parts, number: int) -> Canvas:
             given[both.start - window.start : both.stop - window.start] = True
     canvas = Canvas(frames=frames, given=given)
     return held(canvas) if plan.strength == 1 else canvas
+
+
+def met(clip: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """The clip with the steps gone that it takes from known frames to new ones, where new frames lie between known ones.
+
+    A latent ends where what is known begins, so what differs there is more than motion. The difference at each end is spread over the new
+    frames, falling to none at the other (gradient-domain blending, Perez et al., "Poisson Image Editing", 2003, over time alone).
+    """
+    runs, count = ndimage.label(~given.any(axis=(1, 2)))
+    clip = clip.astype(np.float32)
+    for run in range(1, count + 1):
+        inside = np.flatnonzero(runs == run)
+        before, after = inside[0] - 1, inside[-1] + 1
+        if before >= 0 and after < len(clip):
+            share = (np.arange(1, len(inside) + 1) / (len(inside) + 1))[:, None, None, None]
+            clip[inside] += (1 - share) * (clip[before] - clip[inside[0]]) + share * (clip[after] - clip[inside[-1]])
+    return np.rint(np.clip(clip, 0, 255)).astype(np.uint8)
 
 
 def share_of_new(given: np.ndarray, reach: int) -> np.ndarray:
