@@ -119,7 +119,10 @@ def _export(call: Call) -> None:
 
 def _evaluate(call: Call) -> None:
     experiment = _experiment(call)
-    from videodit.evaluation.evaluate import evaluate
+    if call.flags.tasks:
+        from videodit.evaluation.tasks import evaluate_tasks as evaluate
+    else:
+        from videodit.evaluation.evaluate import evaluate
 
     result = evaluate(experiment, call.flags.workdir)
     if call.flags.json:
@@ -249,6 +252,12 @@ def _define_output(meaning: str) -> Callable[[flags.FlagValues], None]:
 
 def _define_json(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("json", False, "print JSON as the last line", flag_values=values)
+
+
+def _define_evaluate(values: flags.FlagValues) -> None:
+    _define_json(values)
+    meaning = "hold every generation task against the truth of the worlds, beside an untrained model and copying"
+    flags.DEFINE_boolean("tasks", False, meaning, flag_values=values)
 
 
 def _define_prepare(values: flags.FlagValues) -> None:
@@ -390,10 +399,10 @@ VERBS = {
         Verb(
             name="evaluate",
             summary="measure a VAE's reconstructions and latents, and judge samples of the transformer on them",
-            example="videodit evaluate --workdir=runs/local --json",
+            example="videodit evaluate --workdir=runs/local --json\n  videodit evaluate --workdir=runs/local --tasks",
             run=_evaluate,
             config="workdir",
-            define=_define_json,
+            define=_define_evaluate,
         ),
         Verb(
             name="preflight",

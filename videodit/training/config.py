@@ -203,10 +203,11 @@ class SampleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """How much is measured: held-out clips reconstructed by the VAE, and held-out prompts sampled and judged."""
+    """How much is measured: held-out clips reconstructed by the VAE, held-out prompts sampled and judged, scenes to try `tasks` on."""
 
     reconstructions: int = 64
     prompts: int = 96
+    tasks: int = 20
     seed: int = 1
 
 
