@@ -37,6 +37,7 @@ from videodit.training.config import ExperimentConfig
 
 STRENGTHS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 LONG_SECONDS, SHORT_SECONDS = 60.0, 5.0
+UNTRAINED = 8  # clips of an untrained model are much alike
 SUBJECTS = ("ours", "untrained", "copy", "true")
 _CHILD = (
     "import resource, sys; from videodit import cli; status = cli.main(sys.argv[1:]); "
@@ -70,8 +71,8 @@ class Row:
     reached: bool | None = None
 
 
-def cases(config: ExperimentConfig, count: int, frames: int) -> list[Case]:
-    """Scenes of held-out combinations in which the solid moves, at the config's sizes in turn, rendered for `frames` frames."""
+def cases(config: ExperimentConfig, count: int, frames: int, moving: bool = True) -> list[Case]:
+    """Scenes of held-out combinations in which the solid moves, or stays, at the config's sizes in turn, rendered for `frames` frames."""
     worlds, sizes, fps = dataclasses.replace(config.data.worlds, split="held_out"), config.sample.sizes, config.sample.fps
     found: list[Case] = []
     for index in range(1000 * count):
@@ -79,7 +80,7 @@ def cases(config: ExperimentConfig, count: int, frames: int) -> list[Case]:
         solid, told = scene.solids[0], captions.describe(scene, frames=17, fps=fps)
         if len(found) == count:
             break
-        if solid.motion.direction == STILL or any(each.prompt == told["original"] for each in found):
+        if (solid.motion.direction != STILL) != moving or any(each.prompt == told["original"] for each in found):
             continue
         size = sizes[len(found) % len(sizes)]
         truth = {"shape": solid.shape, "colour": solid.colour, "direction": solid.motion.direction}
@@ -141,11 +142,13 @@ class Study:
         """A file of frames, to the bit."""
         return media.encode_video(frames, self.fps, lossless=True)
 
-    def made(self, task: Callable[[Case], Task], chosen: list[Case] | None = None) -> dict[str, list[np.ndarray]]:
-        """What both models make of a task of each case, of its size and with its own seed."""
-        chosen = self.cases if chosen is None else chosen
-        tasks = [dataclasses.replace(task(case), size=case.size, seed=number) for number, case in enumerate(chosen)]
-        return {name: generate(generator, *tasks, settings=self.config.sample) for name, generator in self.generators.items()}
+    def made(self, task: Callable[[Case], Task]) -> dict[str, list[np.ndarray]]:
+        """What both models make of a task of each case, of its size and with its own seed; the untrained one of the first few."""
+        tasks = [dataclasses.replace(task(case), size=case.size, seed=number) for number, case in enumerate(self.cases)]
+        few = {"untrained": tasks[:UNTRAINED]}
+        return {
+            name: generate(generator, *few.get(name, tasks), settings=self.config.sample) for name, generator in self.generators.items()
+        }
 
     def rebuilt(self, clip: np.ndarray) -> np.ndarray:
         """A clip through the VAE."""
@@ -324,8 +327,8 @@ def edit(study: Study) -> tuple[list[Row], list[np.ndarray]]:
 
 
 def long(study: Study) -> tuple[list[Row], list[np.ndarray]]:
-    """A minute of each of some prompts: what the judge sees of it as time goes on."""
-    chosen = study.cases[:4]
+    """A minute of each of some solids that stay in the picture: what the judge sees of them as time goes on."""
+    chosen = cases(study.config, 6, study.window, moving=False)
     ours = study.generators["ours"]
     tasks = [Task(prompt=c.prompt, size=c.size, seconds=LONG_SECONDS, seed=n) for n, c in enumerate(chosen)]
     clips = generate(ours, *tasks, settings=study.config.sample)

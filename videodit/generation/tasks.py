@@ -45,7 +45,7 @@ TAKES = {
     "edit": ("strength", "region", "storyboard"),
     "vary": ("strength", "storyboard"),
 }
-STRENGTHS = {"fill": 0.8, "loop": 0.7, "connect": 0.8, "blend": 0.6, "edit": 0.7, "vary": 0.85}
+STRENGTHS = {"fill": 0.9, "loop": 0.7, "connect": 0.8, "blend": 0.6, "edit": 0.7, "vary": 0.85}
 _TURNS = 3  # a gap that is shorter than a third of its video has no room to go back through it
 
 
