@@ -288,7 +288,7 @@ def _image(task, trained, inputs, size) -> Plan:
 
 def _extend(task, trained, inputs, size) -> Plan:
     (video,) = inputs
-    new = max(1, round(task.seconds * trained.fps)) if task.seconds is not None else 0
+    new = _frames_of(task, trained) if task.seconds is not None or task.storyboard else 0
     if task.direction == "backward":
         new = new or trained.window - trained.known
         known = lambda frames: frames >= 0

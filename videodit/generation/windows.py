@@ -113,9 +113,11 @@ def making(plan: Plan, parts: Parts, reach: int) -> Generator[Request, np.ndarra
         if number in parts:
             continue
         canvas = canvas_of(plan, parts, number)
-        new = np.flatnonzero(~canvas.given.all(axis=(1, 2)))
+        if canvas.given.all():
+            parts[number] = Part(frames=canvas.frames, weight=np.zeros(canvas.given.shape, np.uint8))
+            continue
         clip = yield Request(
-            prompt=plan.prompt(window.start + int(new[0]) if len(new) else window.start),
+            prompt=plan.prompt(window.start + int(np.argmin(canvas.given.all(axis=(1, 2))))),
             negative=plan.negative,
             frames=len(window),
             height=plan.size[0],

@@ -1,0 +1,235 @@
+"""Each task gives what it should of its inputs, in windows on the grid of latents; what cannot be done is said in one line."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from videodit.core.errors import UserError
+from videodit.data import media
+from videodit.generation.tasks import Task, Trained, before, describe, plan, read_task
+
+TIME, WINDOW, OVERLAP, FPS = 4, 17, 9, 8.0
+SIZE = (8, 12)
+TRAINED = Trained(time=TIME, window=WINDOW, overlap=OVERLAP, fps=FPS, size=SIZE, size_of=lambda source: SIZE)
+
+
+def video(frames, first=0):
+    """Frame n is `first` + n grey."""
+    return media.encode_video(np.broadcast_to(pixels(frames, first), (frames, *SIZE, 3)).copy(), FPS, lossless=True)
+
+
+def pixels(frames, first=0):
+    return (first + np.arange(frames, dtype=np.uint8))[:, None, None, None]
+
+
+def still(value):
+    return media.encode_image(np.full((*SIZE, 3), value, np.uint8))
+
+
+def whole(of, start, stop):
+    """What is given of each frame as a whole, and the frames' values."""
+    canvas = of.source(start, stop)
+    return canvas.given.all(axis=(1, 2)), canvas.frames[:, 0, 0, 0].astype(int)
+
+
+def on_grid(of):
+    """In each window what is given and not made before is whole latents."""
+    made: set[int] = set()
+    for window in of.windows:
+        given = whole(of, window.start, window.stop)[0] | np.isin(list(window), list(made))
+        for first in range(1, len(window), TIME):
+            group = given[first : first + TIME]
+            assert group.all() or not group.any(), (window, first)
+        made |= set(window)
+    return made
+
+
+def test_text_is_windows_of_nothing():
+    of = plan(Task(prompt="x", seconds=5), TRAINED)
+    assert of.frames == 40 and set().union(*of.windows) == set(range(40)) and not whole(of, 0, 40)[0].any()
+    assert plan(Task(prompt="x", seconds=0), TRAINED).frames == 1 and plan(Task(prompt="x"), TRAINED).frames == WINDOW
+
+
+def test_an_image_lies_where_it_is_put_for_as_long_as_its_latent():
+    of = plan(Task(task="image", inputs=(still(10), still(20), still(30)), at=(0, 0.75, "end"), seconds=17 / 8), TRAINED)
+    given, values = whole(of, 0, 17)
+    assert np.flatnonzero(given).tolist() == [0, 5, 6, 7, 8, 13, 14, 15, 16]
+    assert values[given].tolist() == [10] + [20] * 4 + [30] * 4
+    assert whole(plan(Task(task="image", inputs=(still(10), still(20))), TRAINED), 0, WINDOW)[0][[0, -1]].all()
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 6.0])
+@pytest.mark.parametrize("frames", [1, 2, 8, 9, 20, 50])
+def test_a_video_goes_on(frames, seconds):
+    of = plan(Task(task="extend", inputs=(video(frames),), seconds=seconds), TRAINED)
+    new = round(seconds * FPS)
+    given, values = whole(of, 0, of.frames)
+    assert of.frames == frames + new and given.tolist() == [True] * frames + [False] * new and values[:frames].tolist() == list(range(frames))
+    made = on_grid(of)
+    assert set(range(frames, frames + new)) <= made and of.windows[0].start == frames - min(OVERLAP, 1 + (frames - 1) // TIME * TIME)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 6.0])
+@pytest.mark.parametrize("frames", [1, 3, 9, 20])
+def test_a_video_begins_earlier(frames, seconds):
+    of = plan(Task(task="extend", direction="backward", inputs=(video(frames),), seconds=seconds), TRAINED)
+    new = round(seconds * FPS)
+    (shown,) = of.shown
+    assert shown == range(-new, frames) and set(range(-new, 0)) <= on_grid(of)
+    given, values = whole(of, -new, frames)
+    assert given.tolist() == [False] * new + [True] * frames and values[new:].tolist() == list(range(frames))
+
+
+@pytest.mark.parametrize("start", range(0, 20, 3))
+@pytest.mark.parametrize("length", [1, 4, 7, 8])
+def test_what_is_missing_is_made_between_what_is_there(start, length):
+    frames = 28
+    of = plan(Task(task="fill", inputs=(video(frames),), missing=((start / FPS, (start + length) / FPS),)), TRAINED)
+    (window,) = of.windows
+    given = whole(of, 0, frames)[0]
+    assert np.flatnonzero(~given).tolist() == list(range(start, start + length)) and set(range(start, start + length)) <= set(window)
+    assert len(window) <= WINDOW and (len(window) - 1) % TIME == 0
+    assert window.start < start or start == 0
+    assert window.stop >= start + length + TIME - 1
+    at = window.start
+    assert (start - at) % TIME == 1 or start == 0  # it begins with a latent, so that none before it is lost
+
+
+def test_missing_frames_start_from_a_cross_fade_and_several_gaps_are_windows_of_their_own():
+    of = plan(Task(task="fill", inputs=(video(40),), missing=((0.5, 1.0), (3.0, 3.5))), TRAINED)
+    assert len(of.windows) == 2 and whole(of, 0, 40)[1].tolist() == list(range(40))
+    assert of.strength < 1
+
+
+def test_of_a_region_only_that_is_made_at_the_times_that_are_missing():
+    of = plan(Task(task="fill", inputs=(video(9),), region=(0.5, 0, 1, 0.5), missing=((0.5, 1.0),)), TRAINED)
+    given = of.source(0, 9).given
+    assert given[:4].all() and given[8].all() and not given[4:8, :4, 6:].any() and given[4:8, 4:].all() and given[4:8, :, :6].all()
+    always = plan(Task(task="fill", inputs=(video(40),), region=(0, 0, 1, 0.5)), TRAINED)
+    assert set().union(*always.windows) == set(range(40)) and not always.source(0, 40).given[:, :4].any()
+
+
+def test_a_loop_shows_each_frame_once_and_ends_in_what_is_new():
+    of = plan(Task(task="loop", inputs=(video(20),)), TRAINED)
+    order = [frame for stretch in of.shown for frame in stretch]
+    values = np.concatenate([whole(of, stretch.start, stretch.stop)[1] for stretch in of.shown])
+    assert values[:20].tolist() == list(range(20)) and len(order) == of.frames > 20
+    assert order[-1] in of.windows[0] and not whole(of, order[-1], order[-1] + 1)[0].any()
+    on_grid(of)
+
+
+def test_a_loop_of_a_prompt_is_made_of_a_clip_that_is_made_first():
+    task = Task(task="loop", prompt="x", seconds=3)
+    first = before(task, TRAINED)
+    base = plan(first, TRAINED)
+    clip = np.zeros((base.frames, *SIZE, 3), np.uint8)
+    assert first.task == "text" and plan(task, TRAINED, clip).frames == 24
+    assert before(Task(task="loop", inputs=(video(9),)), TRAINED) is None and before(Task(prompt="x"), TRAINED) is None
+
+
+def test_two_videos_are_kept_with_what_lies_between():
+    of = plan(Task(task="connect", inputs=(video(10), video(12, 100)), seconds=1), TRAINED)
+    given, values = whole(of, 0, of.frames)
+    assert of.frames == 30 and given.tolist() == [True] * 10 + [False] * 8 + [True] * 12
+    assert values[:10].tolist() == list(range(10)) and values[18:].tolist() == list(range(100, 112))
+    assert (np.diff(values[9:19]) > 0).all()  # from a cross-fade
+    on_grid(of)
+
+
+def test_a_blend_goes_from_one_video_to_the_other():
+    of = plan(Task(task="blend", inputs=(video(17), video(20, 100))), TRAINED)
+    given, values = whole(of, 0, 17)
+    assert of.frames == 17 and values[0] == 0 and values[16] == 116 and (np.diff(values) > 0).all()
+    assert given[0] and given[13:].all() and not given[1:13].any()
+
+
+def test_an_edit_starts_from_its_input_and_keeps_what_is_outside_its_region():
+    of = plan(Task(task="edit", inputs=(video(9),), prompt="x", strength=0.4), TRAINED)
+    assert of.strength == 0.4 and not of.source(0, 9).given.any() and whole(of, 0, 9)[1].tolist() == list(range(9))
+    part = plan(Task(task="edit", inputs=(video(9),), prompt="x", region=(0, 0, 0.5, 1)), TRAINED).source(0, 9)
+    assert part.given[:, :, 6:].all() and not part.given[:, :, :6].any()
+    assert plan(Task(task="vary", inputs=(still(3),)), TRAINED).frames == 1
+
+
+def test_scenes_of_a_storyboard_follow_each_other():
+    of = plan(Task(storyboard=((2, "a"), (1, "b"))), TRAINED)
+    assert of.frames == 24 and [of.prompt(frame) for frame in (0, 15, 16, 23, 99)] == ["a", "a", "b", "b", "b"]
+    on = plan(Task(task="extend", inputs=(video(9),), storyboard=((1, "a"), (1, "b"))), TRAINED)
+    assert on.frames == 9 + 16 and [on.prompt(frame) for frame in (9, 16, 17)] == ["a", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (dict(task="movie"), "task is 'movie'"),
+        (dict(task="extend"), "extend is given 0 inputs, expected 1"),
+        (dict(inputs=("a.png",)), "text is given 1 inputs, expected 0"),
+        (dict(task="image", inputs=("a.png",), strength=0.5), "image takes no strength; it takes seconds, storyboard, at"),
+        (dict(task="edit", inputs=("a.mp4",), strength=1.5), "strength is 1.5, expected more than 0"),
+        (dict(task="fill", inputs=("a.mp4",)), "neither what times are missing nor what region"),
+        (dict(task="fill", inputs=("a.mp4",), missing=((2.0, 1.0),)), "missing is 2-1, expected seconds FROM-TO"),
+        (dict(task="fill", inputs=("a.mp4",), region=(0.5, 0.0, 0.5, 1.0)), "expected left,top,right,bottom"),
+        (dict(seconds=-1.0), "seconds is -1, expected 0 or more"),
+        (dict(size=(0, 8)), "size is 8x0"),
+        (dict(task="image", inputs=("a.png", "b.png"), at=(0.0,)), "at has 1 times for 2 images"),
+        (dict(storyboard=((0.0, "x"),)), "a scene of 0 seconds"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(fields, said):
+    with pytest.raises(UserError, match=said):
+        Task(**fields)
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Task(task="image", inputs=(still(1), still(2)), seconds=0.25), "2 images are more than a clip of 2 frames can be given, 1"),
+        (Task(task="image", inputs=(still(1),), seconds=0), "images fill all 1 frames: ask for more than 0.125 seconds"),
+        (Task(task="image", inputs=(still(1),), at=(9.0,), seconds=1), "an image at 9 s lies outside a clip of 1 seconds"),
+        (Task(task="image", inputs=(still(1), still(2)), at=(0.4, 0.5), seconds=2), "two images lie within 4 frames"),
+        (Task(task="fill", inputs=(video(9),), missing=((5.0, 6.0),)), "missing is 5-6, but the video ends at 1.125 s"),
+        (Task(task="fill", inputs=(video(9),), missing=((0.0, 6.0),)), "all of the video is missing"),
+        (Task(task="loop", inputs=(video(9),), seconds=1), "a loop of 1 seconds has no room after a video of 1.125"),
+        (Task(task="blend", inputs=(video(5), video(20))), "the shorter video has 5 frames, too few to blend: expected 9 or more"),
+        (Task(task="vary", inputs=("none.mp4",)), "none.mp4 is not there"),
+    ],
+)
+def test_what_cannot_be_done_says_what_to_ask_instead(task, said):
+    with pytest.raises(UserError, match=said):
+        plan(task, TRAINED)
+
+
+def test_a_loop_too_short_says_how_long_it_must_be():
+    with pytest.raises(UserError, match="a loop of 4 frames has no room to go over: ask for 0.625 seconds or more"):
+        before(Task(task="loop", prompt="x", seconds=0.5), TRAINED)
+
+
+def test_a_task_is_the_same_after_json():
+    for task in (
+        Task(prompt="x", seed=3, seconds=2.0, size=(36, 64), negative="y"),
+        Task(task="image", inputs=("a.png", "b.png"), at=(0.0, "end")),
+        Task(task="fill", inputs=("a.mp4",), missing=((0.5, 1.0),), region=(0.0, 0.0, 1.0, 0.5)),
+        Task(task="extend", inputs=("a.mp4",), direction="backward", storyboard=((1.0, "a"),)),
+    ):
+        assert read_task(json.loads(json.dumps(describe(task)))) == task
+
+
+def test_a_line_says_only_what_is_its_own():
+    default = Task(size=(8, 8), seed=5)
+    assert read_task({"prompt": "x"}, default) == dataclasses.replace(default, prompt="x")
+    with pytest.raises(UserError, match="no key 'promt'; did you mean 'prompt'"):
+        read_task({"promt": "x"}, default)
+
+
+def test_windows_are_as_long_as_trained_at_any_rate():
+    class Generator:
+        time = 4
+
+        class policy:
+            max_frames, fps = 17, 8.0
+
+    for fps, window, overlap in ((8.0, 17, 9), (24.0, 49, 25), (1.0, 5, 1)):
+        found = Trained.of(Generator, fps, SIZE)
+        assert (found.window, found.overlap) == (window, overlap)
