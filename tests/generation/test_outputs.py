@@ -45,15 +45,17 @@ def test_beside_each_lies_what_makes_it_again(write, generator, tmp_path):
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_what_is_there_is_not_made_again_and_what_has_changed_is(write):
+def test_what_is_there_is_not_made_again_and_what_is_another_clip_lies_beside_it(write):
     still, clip = Task(prompt="a", size=SIZE, seconds=0), Task(prompt="b", size=SIZE, seconds=1)
     first = write(still, clip)
     before = [os.stat(path).st_mtime_ns for path in first]
     told: list[tuple] = []
     assert write(still, clip, show=lambda *each: told.append(each)) == first and not told
     assert [os.stat(path).st_mtime_ns for path in first] == before
-    write(still, dataclasses.replace(clip, negative="c"))
-    assert [os.stat(path).st_mtime_ns == when for path, when in zip(first, before)] == [True, False]
+    other = write(still, dataclasses.replace(clip, negative="c"))
+    assert other[0] == first[0] and other[1].stem == f"{first[1].stem}-2"
+    assert write(still, dataclasses.replace(clip, negative="c")) == other
+    assert [os.stat(path).st_mtime_ns for path in first] == before
     first[0].unlink()
     assert write(still)[0].exists()
 

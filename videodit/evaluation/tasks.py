@@ -110,7 +110,7 @@ def evaluate_tasks(config: ExperimentConfig, workdir: epath.PathLike) -> dict[st
         found, sheet = measure(study)
         rows += found
         if sheet:
-            write_atomically(folder / f"{name}.png", contact_sheet(sheet, columns=1, frames=study.window))
+            write_atomically(folder / f"{name}.png", contact_sheet(sheet[:6], columns=1, frames=9))
         print(f"tasks: {name}", file=sys.stderr, flush=True)
     rows += long_memory(workdir, config)
     result = {"rows": [dataclasses.asdict(row) for row in rows], "identity_curve": study.curve, "edit_curve": study.edits}

@@ -101,7 +101,8 @@ def write_clips(
 ) -> Iterator[epath.Path]:
     """Makes the clips of tasks and yields the path of each as soon as it is written, `folder/NAME.mp4`, or `.png` of one frame.
 
-    `NAME.json` beside it says task, settings, model and inputs; what is there with the same words is yielded first and not made again.
+    `NAME.json` beside it says task, settings, model and inputs; what is there with the same words is yielded first and not made again. Other
+    clips are never written over: where one has the name, it is `NAME-2`.
     Windows of clips under way are kept in `NAME.parts/`, from which a killed run goes on. `preview`: `NAME.preview.png` shows some frames,
     from the first window on. `show(stage, done, total)` is told of each window.
 
@@ -112,6 +113,7 @@ def write_clips(
     trained = trained_of(generator, settings)
     records = [_record(task, settings, generator) for task in tasks]
     counts = [windows_of(task, trained) for task in tasks]
+    names = _free_names(folder, names, records)
     left = []
     for number, (name, record) in enumerate(zip(names, records)):
         there = _there(folder, name, record)
@@ -178,6 +180,28 @@ def _same(path: epath.Path, record: dict[str, Any]) -> bool:
     return all(found.get(key) == value for key, value in record.items())
 
 
+def _free_names(folder: epath.Path, names: Sequence[str], records: Sequence[dict[str, Any]]) -> list[str]:
+    """The names, with numbers after those under which another clip is there, or under way."""
+    there = {path.name for path in folder.iterdir()}
+    taken: dict[str, dict[str, Any]] = {}
+
+    def fits(name: str, record: dict[str, Any]) -> bool:
+        if name in taken:
+            return taken[name] == record
+        if f"{name}.json" in there:
+            return _same(folder / f"{name}.json", record)
+        return f"{name}{_PARTS}" not in there or _same(folder / f"{name}{_PARTS}" / "task.json", record)
+
+    for name, record in zip(names, records):
+        choice, number = name, 1
+        while not fits(choice, record):
+            number += 1
+            choice = f"{name}-{number}"
+        taken[choice] = record
+    chosen = {json.dumps(record): name for name, record in taken.items()}
+    return [chosen[json.dumps(record)] for record in records]
+
+
 def _there(folder: epath.Path, name: str, record: dict[str, Any]) -> epath.Path | None:
     beside_it = folder / f"{name}.json"
     if not _same(beside_it, record):
@@ -187,10 +211,9 @@ def _there(folder: epath.Path, name: str, record: dict[str, Any]) -> epath.Path 
 
 
 def _parts(folder: epath.Path, name: str, record: dict[str, Any], stage: int) -> Parts:
-    """Where parts of a clip are kept: those of another task by the same name are thrown away."""
+    """Where parts of a clip are kept."""
     place = folder / f"{name}{_PARTS}"
-    if not _same(place / "task.json", record):
-        place.rmtree(missing_ok=True)
+    if not (place / "task.json").exists():
         write_atomically(place / "task.json", json.dumps(record))
     return PartFiles(place / str(stage))
 

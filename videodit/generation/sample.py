@@ -189,7 +189,7 @@ def sample_command(
     for path in write_clips(generator, tasks, chosen, folder, names, preview=preview, show=show):
         paths.append(path)
         print(path, flush=True)
-    return sorted(paths, key=lambda path: names.index(path.stem))
+    return paths
 
 
 def tell_range(generator: Generator, asked: list[tuple[Task, tuple[int, int]]]) -> None:
