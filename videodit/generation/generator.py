@@ -116,9 +116,9 @@ class Generator:
         slots = [_text_slots(most, length) for most in text_lengths([_samples(row) for row in packed])]
         keys = np.stack([jax.random.key_data(jax.random.key(request.seed)) for request in requests])
         latents: list[Any] = [None] * len(requests)
-        rows = self._rows(len(packed))
-        for first in range(0, len(packed), rows):
-            chunk = packed[first : first + rows]
+        while packed:
+            rows = self._rows(len(packed))
+            chunk, packed = packed[:rows], packed[rows:]
             chunk = [*chunk, *[[] for _ in range(rows - len(chunk))]]
             batch = concatenate_rows([_samples(row) for row in chunk], length, slots) | _by_token(chunk, length)
             batch["keys"] = keys[batch.pop("clip")]
@@ -136,8 +136,9 @@ class Generator:
         return [self._with_given(clip, request, start) for clip, request, start in zip(clips, requests, starts)]
 
     def _rows(self, needed: int) -> int:
-        """Rows at a time: 1 or `rows`, so that two programs serve all; with a mesh as many as its devices share evenly."""
-        rows = 1 if needed == 1 else self.rows
+        """Rows at a time: all of `rows`, half of them or 1, so that three programs serve all and few rows are empty; with a mesh as many as
+        its devices share evenly."""
+        rows = next(each for each in (self.rows, self.rows // 2, 1) if 0 < each <= needed)
         share = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
         return math.ceil(rows / share) * share
 

@@ -11,6 +11,9 @@ from videodit.generation.tasks import Task, Trained, before, plan
 from videodit.generation.windows import Parts, Plan, finished, making
 from videodit.training.config import SampleConfig
 
+AT_ONCE = 2  # times the generator's rows: the more tasks to choose from, the fuller rows are
+FILLED = 0.85  # of rows, by patches; text takes the rest
+
 Keep = Callable[[int, int], Parts]  # (number of a task, 0 or 1: what it is made of, itself) -> where its parts are kept
 Steps = Generator[Request, np.ndarray, tuple[Plan, Parts]]
 
@@ -37,7 +40,7 @@ def perform(
 ) -> Iterator[tuple[int, Plan, Parts]]:
     """Makes the clips of tasks and yields each as soon as it is whole: its number, its plan and its parts, for `windows.finished`.
 
-    As many tasks are under way as fill the generator's rows; each has one window at a time. `made(number, clip)` is called after each.
+    As many tasks are under way as fill the generator's rows `AT_ONCE` times; each has one window at a time. `made(number, clip)` is called after each.
     """
     trained, reach = trained_of(generator, settings), max(generator.vae.model.config.stride[1:])
     waiting = enumerate(tasks)
@@ -57,7 +60,7 @@ def perform(
 
     def full() -> bool:
         tokens = [copies * generator.tokens(request) for _, _, request in under_way]
-        return sum(tokens) >= 0.8 * generator.rows * max([generator.row_length, *tokens])  # text takes the rest
+        return sum(tokens) >= FILLED * AT_ONCE * generator.rows * max([generator.row_length, *tokens])
 
     while True:
         while not full():
