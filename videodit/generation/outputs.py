@@ -66,7 +66,7 @@ def read_storyboard(path: epath.PathLike) -> tuple[tuple[float, str], ...]:
         try:
             scenes.append((float(seconds), prompt.strip()))
         except ValueError:
-            raise UserError(f"{path!s}, line {number} is {line.strip()!r}, expected SECONDS PROMPT, e.g. 4 a red ball rolls left") from None
+            raise UserError(f"{path!s}, line {number} is {line.strip()!r}, expected SECONDS PROMPT, e.g. 4 a ball rolls") from None
     if not scenes:
         raise UserError(f"storyboard {str(path)!r} is empty: expected SECONDS PROMPT a line")
     return tuple(scenes)
@@ -101,8 +101,8 @@ def write_clips(
 ) -> Iterator[epath.Path]:
     """Makes the clips of tasks and yields the path of each as soon as it is written, `folder/NAME.mp4`, or `.png` of one frame.
 
-    `NAME.json` beside it says task, settings, model and inputs; what is there with the same words is yielded first and not made again. Other
-    clips are never written over: where one has the name, it is `NAME-2`.
+    `NAME.json` beside it says task, settings, model and inputs; what is there with the same words is yielded first and not made again.
+    Other clips are never written over: where one has the name, it is `NAME-2`.
     Windows of clips under way are kept in `NAME.parts/`, from which a killed run goes on. `preview`: `NAME.preview.png` shows some frames,
     from the first window on. `show(stage, done, total)` is told of each window.
 

@@ -40,7 +40,8 @@ def perform(
 ) -> Iterator[tuple[int, Plan, Parts]]:
     """Makes the clips of tasks and yields each as soon as it is whole: its number, its plan and its parts, for `windows.finished`.
 
-    As many tasks are under way as fill the generator's rows `AT_ONCE` times; each has one window at a time. `made(number, clip)` is called after each.
+    As many tasks are under way as fill the generator's rows `AT_ONCE` times; each has one window at a time. `made(number, clip)` is called
+    after each.
     """
     trained, reach = trained_of(generator, settings), max(generator.vae.model.config.stride[1:])
     waiting = enumerate(tasks)

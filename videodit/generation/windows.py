@@ -122,7 +122,7 @@ def making(plan: Plan, parts: Parts, reach: int) -> Generator[Request, np.ndarra
             frames=len(window),
             height=plan.size[0],
             width=plan.size[1],
-            seed=plan.seed if number == 0 else int(np.random.SeedSequence((plan.seed, number)).generate_state(1)[0] >> 1),
+            seed=plan.seed if number == 0 else int(np.random.SeedSequence((plan.seed % 2**64, number)).generate_state(1)[0] >> 1),
             canvas=canvas if canvas.given.any() or plan.strength < 1 else None,
             strength=plan.strength,
         )
