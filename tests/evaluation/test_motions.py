@@ -44,11 +44,6 @@ def test_steps_and_seams():
     assert motions.steps(ramp).tolist() == [2, 2, 2] and motions.seam(ramp) == 3 and motions.seam(ramp[[0, 1, 0]]) == 0
 
 
-def test_a_cross_fade_goes_evenly():
-    ends = np.zeros((8, 8, 3), np.float32), np.full((8, 8, 3), 100, np.float32)
-    assert motions.cross_fade(*ends, 3)[:, 0, 0, 0].tolist() == [25, 50, 75]
-
-
 def test_shares_of_colour(scenes):
     frames, colour = scenes[0]["frames"], scenes[0]["state"]["solids"][0]["colour"]
     other = "red" if colour != "red" else "blue"

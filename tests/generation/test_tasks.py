@@ -8,7 +8,7 @@ import pytest
 
 from videodit.core.errors import UserError
 from videodit.data import media
-from videodit.generation.tasks import Task, Trained, before, describe, plan, read_task
+from videodit.generation.tasks import Task, Trained, before, cross_fade, describe, plan, read_task
 
 TIME, WINDOW, OVERLAP, FPS = 4, 17, 9, 8.0
 SIZE = (8, 12)
@@ -205,6 +205,11 @@ def test_what_cannot_be_done_says_what_to_ask_instead(task, said):
 def test_a_loop_too_short_says_how_long_it_must_be():
     with pytest.raises(UserError, match="a loop of 4 frames has no room to go over: ask for 0.625 seconds or more"):
         before(Task(task="loop", prompt="x", seconds=0.5), TRAINED)
+
+
+def test_a_cross_fade_goes_evenly():
+    ends = np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 100, np.uint8)
+    assert cross_fade(*ends, 3)[:, 0, 0, 0].tolist() == [25, 50, 75]
 
 
 def test_a_task_is_the_same_after_json():

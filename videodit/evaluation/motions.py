@@ -64,8 +64,3 @@ def share_of_colour(clip: np.ndarray, wanted: str, old: str) -> float:
     both = mass.get(wanted, 0.0) + mass.get(old, 0.0)
     return mass.get(wanted, 0.0) / both if both else 0.0
 
-
-def cross_fade(before: np.ndarray, after: np.ndarray, frames: int) -> np.ndarray:
-    """`frames` frames between two, uint8 `[frames, H, W, 3]`."""
-    share = (np.arange(1, frames + 1) / (frames + 1))[:, None, None, None]
-    return np.rint((1 - share) * before + share * after).astype(np.uint8)

@@ -32,7 +32,7 @@ from videodit.evaluation.quality import psnr_db
 from videodit.generation.generator import Generator
 from videodit.generation.perform import generate, trained_of
 from videodit.generation.sample import load_generator
-from videodit.generation.tasks import Task
+from videodit.generation.tasks import Task, cross_fade
 from videodit.training.config import ExperimentConfig
 
 STRENGTHS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
@@ -226,7 +226,7 @@ def fill(study: Study) -> tuple[list[Row], list[np.ndarray]]:
         )
     )
     true = [case.clip[: study.window] for case in study.cases]
-    faded = [motions.cross_fade(clip[gap.start - 1].astype(np.float32), clip[gap.stop], study.time) for clip in true]
+    faded = [cross_fade(clip[gap.start - 1], clip[gap.stop], study.time) for clip in true]
     made |= {"copy": [np.concatenate([c[: gap.start], f, c[gap.stop :]]) for c, f in zip(true, faded)], "true": true}
     close = {name: [psnr_db(c[gap], t[gap]) for c, t in zip(each, true)] for name, each in made.items()}
     paths = {name: [motions.path_of(c, case.colour)[gap] for c, case in zip(each, study.cases)] for name, each in made.items()}

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 
 from etils import epath
 import numpy as np
@@ -20,15 +21,23 @@ class Input:
     def __init__(self, source: Source, size: tuple[int, int], fps: float):
         self.source, self.size, self.fps = source, size, fps
         self.frames = _told(source, lambda: sum(1 for _ in media.stream_frames(source, fps=fps, size=size)))
+        self._next, self._stream = 0, None  # the frame that the stream gives next
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames from `start` to `stop` - 1, uint8 `[t, H, W, 3]`; those before the first are as the first, those after the last as it."""
         first, last = (min(max(0, frame), self.frames - 1) for frame in (start, stop - 1))
-        found = _told(
-            self.source,
-            lambda: media.decode(self.source, start=first / self.fps, frames=last - first + 1, fps=self.fps, size=self.size),
-        )
+        found = _told(self.source, lambda: self._frames(first, last + 1))
         return found[np.clip(np.arange(start, stop) - first, 0, len(found) - 1)]
+
+    def _frames(self, first: int, stop: int) -> np.ndarray:
+        """Frames that are there; what is read in order is decoded once."""
+        if self._stream is None or first != self._next:
+            self._stream = media.stream_frames(self.source, fps=self.fps, start=first / self.fps, size=self.size)
+        found = list(itertools.islice(self._stream, stop - first))
+        self._next = first + len(found)
+        if not found:
+            raise MediaError(f"no frame at {first / self.fps:.3f} s")
+        return np.stack(found)
 
 
 def size_of(source: Source, policy: SizePolicy) -> tuple[int, int]:

@@ -7,6 +7,7 @@ it the windows to sample (`windows.Plan`): which of their frames are given, and 
 from collections.abc import Callable, Mapping
 import dataclasses
 from dataclasses import dataclass
+import functools
 import math
 from typing import Any, Literal, get_args
 
@@ -316,6 +317,12 @@ def _inside(region: tuple[float, float, float, float], size: tuple[int, int]) ->
     return inside
 
 
+def cross_fade(before: np.ndarray, after: np.ndarray, frames: int) -> np.ndarray:
+    """`frames` frames between two, all uint8 `[..., H, W, 3]`."""
+    share = (np.arange(1, frames + 1) / (frames + 1))[:, None, None, None]
+    return np.rint((1 - share) * before + share * after).astype(np.uint8)
+
+
 def _fill(task, trained, inputs, size) -> Plan:
     (video,) = inputs
     frames = np.zeros(video.frames, bool)
@@ -334,11 +341,17 @@ def _fill(task, trained, inputs, size) -> Plan:
 
     edges = np.flatnonzero(np.diff(np.concatenate([[0], frames.astype(int), [0]]))).reshape(-1, 2)
 
+    @functools.cache
+    def faded(first: int, last: int) -> np.ndarray:
+        ends = [video.read(each, each + 1)[0] for each in (first - 1, last) if 0 <= each < video.frames]
+        return cross_fade(ends[0], ends[-1], last - first)
+
     def read(start: int, stop: int) -> np.ndarray:
         found = video.read(start, stop)
-        for first, last in edges if region is None else ():
-            for frame in range(max(start, first), min(stop, last)):
-                found[frame - start] = _between(video, frame, first - 1, last)
+        for first, last in edges.tolist() if region is None else ():
+            here = range(max(start, first), min(stop, last))
+            if len(here):
+                found[here.start - start : here.stop - start] = faded(first, last)[here.start - first : here.stop - first]
         return found
 
     windows: list[range] = []
@@ -350,15 +363,6 @@ def _fill(task, trained, inputs, size) -> Plan:
             windows.append(_around(int(start), int(stop), video.frames, trained))
     shown = (range(video.frames),)
     return Plan(size=size, windows=tuple(windows), source=_source(read, given), prompt=lambda frame: task.prompt, shown=shown)
-
-
-def _between(video, frame: int, before: int, after: int) -> np.ndarray:
-    """The cross-fade at a frame between two others of a video; of the one that there is where the other lies outside."""
-    if not 0 <= before < after < video.frames:
-        before = after = before if before >= 0 else after
-    share = (frame - before) / max(1, after - before) if after > before else 0.0
-    first, last = (video.read(each, each + 1)[0].astype(np.float32) for each in (before, after))
-    return np.rint((1 - share) * first + share * last).astype(np.uint8)
 
 
 def _around(start: int, stop: int, frames: int, trained: Trained) -> range:
@@ -412,19 +416,18 @@ def _joined(task, trained, size, first, second, gap: int, closed: bool) -> Plan:
     join = first.frames + gap
     window = range(first.frames - 1 - left * time, join + after * time)
 
-    def frame_at(frame: int) -> np.ndarray:
-        if not first.frames <= frame < join:
-            clip, place = (first, frame) if frame < join else (second, frame - join)
-            return clip.read(place, place + 1)[0]
-        share = (frame - first.frames + 1) / (gap + 1)
+    @functools.cache
+    def between() -> np.ndarray:
         if closed and first.frames <= _TURNS * gap:
-            back = round((first.frames - 1) * (1 - share))
-            return first.read(back, back + 1)[0]
-        last, begin = first.read(first.frames - 1, first.frames)[0], second.read(0, 1)[0]
-        return np.rint((1 - share) * last + share * begin).astype(np.uint8)
+            back = np.rint(np.linspace(first.frames - 1, 0, gap + 2)[1:-1]).astype(int)
+            return first.read(0, first.frames)[back]
+        return cross_fade(first.read(first.frames - 1, first.frames)[0], second.read(0, 1)[0], gap)
 
     def read(start: int, stop: int) -> np.ndarray:
-        return np.stack([frame_at(frame) for frame in range(start, stop)])
+        pieces = [(first.read, 0, min(start, 0), first.frames), (lambda a, b: between()[a:b], first.frames, first.frames, join)]
+        pieces += [(second.read, join, join, max(stop, join))]
+        spans = [(part, zero, max(start, low), min(stop, high)) for part, zero, low, high in pieces]
+        return np.concatenate([part(low - zero, high - zero) for part, zero, low, high in spans if low < high])
 
     shown = (range(join + second.frames),)
     if closed:

@@ -66,7 +66,7 @@ class PartFiles:
 
     def __init__(self, folder: epath.PathLike):
         self.folder = epath.Path(folder)
-        self._last: tuple[int, Part] | None = None  # most frames are read from the part that the frame before was read from
+        self._read: dict[int, Part] = {}  # the last two: a frame lies in no more windows than that
 
     def _path(self, number: int) -> epath.Path:
         return self.folder / f"window-{number:05d}.npz"
@@ -75,10 +75,11 @@ class PartFiles:
         return self._path(number).exists()
 
     def __getitem__(self, number: int) -> Part:
-        if self._last is None or self._last[0] != number:
+        if number not in self._read:
             with np.load(io.BytesIO(self._path(number).read_bytes())) as stored:
-                self._last = number, Part(frames=stored["frames"], weight=stored["weight"])
-        return self._last[1]
+                part = Part(frames=stored["frames"], weight=stored["weight"])
+            self._read = dict([*self._read.items(), (number, part)][-2:])
+        return self._read[number]
 
     def __setitem__(self, number: int, part: Part) -> None:
         buffer = io.BytesIO()
