@@ -108,6 +108,7 @@ def test_of_a_region_only_that_is_made_at_the_times_that_are_missing():
     of = plan(Task(task="fill", inputs=(video(9),), region=(0.5, 0, 1, 0.5), missing=((0.5, 1.0),)), TRAINED)
     given = of.source(0, 9).given
     assert given[:4].all() and given[8].all() and not given[4:8, :4, 6:].any() and given[4:8, 4:].all() and given[4:8, :, :6].all()
+    assert plan(Task(task="fill", inputs=(video(9),), region=(0, 0, 1, 0.5)), TRAINED).strength == 1  # nothing of what was there is left
     always = plan(Task(task="fill", inputs=(video(40),), region=(0, 0, 1, 0.5)), TRAINED)
     assert set().union(*always.windows) == set(range(40)) and not always.source(0, 40).given[:, :4].any()
 
@@ -193,6 +194,9 @@ def test_what_makes_no_sense_is_one_line(fields, said):
         (Task(task="fill", inputs=(video(9),), missing=((5.0, 6.0),)), "missing is 5-6, but the video ends at 1.125 s"),
         (Task(task="fill", inputs=(video(9),), missing=((0.0, 6.0),)), "all of the video is missing"),
         (Task(task="loop", inputs=(video(9),), seconds=1), "a loop of 1 seconds has no room after a video of 1.125"),
+        (Task(task="loop", inputs=(video(9),), seconds=9), "a loop's way back is 8 seconds long, more than the 1.5 that"),
+        (Task(task="connect", inputs=(video(9), video(9)), seconds=3), "what lies between is 3 seconds long, more than the 1.5"),
+        (Task(task="fill", inputs=(video(50),), missing=((1.0, 4.0),)), "what is missing is 3 seconds long, more than the 1.5"),
         (Task(task="blend", inputs=(video(5), video(20))), "the shorter video has 5 frames, too few to blend: expected 9 or more"),
         (Task(task="vary", inputs=("none.mp4",)), "none.mp4 is not there"),
     ],

@@ -170,9 +170,8 @@ def plan(task: Task, trained: Trained, base: np.ndarray | None = None) -> Plan:
     if base is not None:
         inputs = [_Array(base)]
     made = _PLANS[task.task](task, trained, inputs, size)
-    return dataclasses.replace(
-        made, seed=task.seed, negative=task.negative or "", strength=task.strength or STRENGTHS.get(task.task, 1.0)
-    )
+    usual = 1.0 if task.task == "fill" and task.region is not None else STRENGTHS.get(task.task, 1.0)  # what was in a region goes
+    return dataclasses.replace(made, seed=task.seed, negative=task.negative or "", strength=task.strength or usual)
 
 
 def size_for(task: Task, trained: Trained) -> tuple[int, int]:
@@ -360,9 +359,20 @@ def _fill(task, trained, inputs, size) -> Plan:
             before, after = (start and min(trained.overlap, on_time_grid(int(start), trained.time))), trained.known
             windows += forward(start - before, min(stop + after, video.frames), trained.window, trained.overlap)
         else:
+            _check_gap(int(stop - start), trained, "what is missing")
             windows.append(_around(int(start), int(stop), video.frames, trained))
     shown = (range(video.frames),)
     return Plan(size=size, windows=tuple(windows), source=_source(read, given), prompt=lambda frame: task.prompt, shown=shown)
+
+
+def _check_gap(frames: int, trained: Trained, what: str) -> None:
+    """Raises UserError where frames between others are more than a window can make."""
+    most = trained.window - 1 - trained.time
+    if frames > max(most, trained.time):
+        raise UserError(
+            f"{what} is {frames / trained.fps:g} seconds long, more than the {max(most, trained.time) / trained.fps:g} that a window can "
+            "make between known frames: extend what is before it first"
+        )
 
 
 def _around(start: int, stop: int, frames: int, trained: Trained) -> range:
@@ -396,6 +406,7 @@ def _loop(task, trained, inputs, size) -> Plan:
                 f"a loop of {task.seconds:g} seconds has no room after a video of {count / trained.fps:g}: ask for more, "
                 f"e.g. {(count + gap) / trained.fps:g}"
             )
+    _check_gap(gap, trained, "a loop's way back")
     return _joined(task, trained, size, video, video, gap, closed=True)
 
 
@@ -404,6 +415,7 @@ def _connect(task, trained, inputs, size) -> Plan:
     gap = trained.time * max(1, (trained.window - 1) // trained.time - 1)
     if task.seconds is not None:
         gap = -(-max(1, round(task.seconds * trained.fps)) // trained.time) * trained.time
+    _check_gap(gap, trained, "what lies between")
     return _joined(task, trained, size, first, second, gap, closed=False)
 
 
