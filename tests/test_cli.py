@@ -57,7 +57,7 @@ def test_help_and_mistakes_import_no_jax():
         (["sample", "--workdir=w", "--prompt=x", "--size=64"], "--size is '64', expected WIDTHxHEIGHT"),
         (["sample", "--workdir=w", "--prompt=x", "--size=0x36"], "expected WIDTHxHEIGHT"),
         (["sample", "--workdir=w", "--prompt=x", "--count=none"], "--count=none"),
-        (["sample", "--workdir=w", "--task=loop", "--prompt=x", "--strength=1"], "loop takes no strength; it takes seconds"),
+        (["sample", "--workdir=w", "--task=loop", "--prompt=x", "--region=0,0,1,1"], "loop takes no region; it takes seconds, strength"),
         (["sample", "--workdir=w", "--task=movie", "--prompt=x"], "task is 'movie'"),
         (["sample", "--workdir=w", "--task=image", "--at=now", "a.png"], "--at is 'now', expected seconds"),
         (["sample", "--workdir=w", "--task=fill", "--missing=1", "a.mp4"], "--missing is '1', expected seconds FROM-TO"),
