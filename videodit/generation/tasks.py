@@ -359,19 +359,20 @@ def _fill(task, trained, inputs, size) -> Plan:
             before, after = (start and min(trained.overlap, on_time_grid(int(start), trained.time))), trained.known
             windows += forward(start - before, min(stop + after, video.frames), trained.window, trained.overlap)
         else:
-            _check_gap(int(stop - start), trained, "what is missing")
+            if region is None:
+                _check_gap(int(stop - start), trained, "what is missing", at_end=start == 0 or stop == video.frames)
             windows.append(_around(int(start), int(stop), video.frames, trained))
     shown = (range(video.frames),)
     return Plan(size=size, windows=tuple(windows), source=_source(read, given), prompt=lambda frame: task.prompt, shown=shown)
 
 
-def _check_gap(frames: int, trained: Trained, what: str) -> None:
-    """Raises UserError where frames between others are more than a window can make."""
-    most = trained.window - 1 - trained.time
-    if frames > max(most, trained.time):
+def _check_gap(frames: int, trained: Trained, what: str, at_end: bool = False) -> None:
+    """Raises UserError where frames between others, or before or after others, are more than a window can make."""
+    most = max(trained.time, trained.window - trained.time - (0 if at_end else 1))
+    if frames > most:
         raise UserError(
-            f"{what} is {frames / trained.fps:g} seconds long, more than the {max(most, trained.time) / trained.fps:g} that a window can "
-            "make between known frames: extend what is before it first"
+            f"{what} is {frames / trained.fps:g} seconds long, more than the {most / trained.fps:g} that one window can make beside known "
+            "frames: cut it out, and extend what is there"
         )
 
 
