@@ -112,12 +112,12 @@ def test_every_flag_of_a_task_reaches_it(monkeypatch):
     assert cli.main(["sample", "--workdir=w", *images]) == 0
     assert cli.main(["sample", "--workdir=w", "--task=extend", "--direction=backward", "a.mp4"]) == 0
     assert cli.main(["sample", "--workdir=w", "--task=fill", "--missing=0.5-1,2-3", "--region=0,0.25,1,0.5", "a.mp4"]) == 0
-    assert cli.main(["sample", "--workdir=w", "--task=edit", "--prompt=y", "--strength=0.5", "a.mp4"]) == 0
+    assert cli.main(["sample", "--workdir=w", "--task=edit", "--prompt=y", "--strength=0.5", "--mask=b.png", "a.mp4"]) == 0
     assert calls == [
         Task(task="image", prompt="x", inputs=("a.png", "b.png", "c.png"), at=(0.0, 1.5, "end")),
         Task(task="extend", inputs=("a.mp4",), direction="backward"),
         Task(task="fill", inputs=("a.mp4",), missing=((0.5, 1.0), (2.0, 3.0)), region=(0.0, 0.25, 1.0, 0.5)),
-        Task(task="edit", prompt="y", inputs=("a.mp4",), strength=0.5),
+        Task(task="edit", prompt="y", inputs=("a.mp4",), mask="b.png", strength=0.5),
     ]
 
 

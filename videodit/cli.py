@@ -136,7 +136,7 @@ def _sample(call: Call) -> None:
     from videodit.generation.tasks import read_task
     from videodit.sharding.mesh import MeshConfig
 
-    said = {name: values[name].value for name in ("task", "prompt", "seconds", "seed", "direction", "strength")}
+    said = {name: values[name].value for name in ("task", "prompt", "seconds", "seed", "direction", "mask", "strength")}
     said |= {"inputs": [*values.input, *call.positional], "at": values.at and parse_times(values.at)}
     said |= {"missing": values.missing and parse_spans(values.missing), "region": values.region and parse_region(values.region)}
     said["size"] = values.size and flags_lib.parse_size(values.size)
@@ -283,7 +283,8 @@ def _define_sample(values: flags.FlagValues) -> None:
     text("at", "image: where the images lie, in seconds, e.g. 0,1.5,end (default: evenly, the first at 0)")
     text("direction", "extend: forward or backward (default: forward)")
     text("missing", "fill: what times are made, in seconds, e.g. 0.5-1.0,2-3")
-    text("region", "fill, edit: what of the picture is made: left,top,right,bottom as shares, e.g. 0.25,0.25,0.75,0.75")
+    text("region", "fill, edit, vary: what of the picture is made: left,top,right,bottom as shares, e.g. 0.25,0.25,0.75,0.75")
+    text("mask", "fill, edit, vary: the same as a picture or video that is white where the clip is made")
     meaning = "edit, vary, blend: how much of the input is made anew, more than 0 to 1 (default: 0.7, 0.85, 0.6)"
     flags.DEFINE_float("strength", None, meaning, flag_values=values)
     text("size", "WIDTHxHEIGHT in pixels, trained on or not (default: as the first input is trained, else the config's first)")

@@ -1,6 +1,7 @@
 """Frames come out upright, in sRGB, by their timestamps; what cannot be read says why; equal frames encode to equal
 bytes."""
 
+from fractions import Fraction
 import io
 import time
 
@@ -28,10 +29,10 @@ def variable_rate(times_ms):
         stream = container.add_stream("libx264", rate=1000)
         stream.width = stream.height = 32
         stream.pix_fmt, stream.options = "yuv444p", {"crf": "1", "bf": "0"}
-        stream.codec_context.time_base = media.Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, 1000)
         for k, stamp in enumerate(times_ms):
             frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 10 * k, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = stamp, media.Fraction(1, 1000)
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return buffer.getvalue()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 
+import av
 import numpy as np
 import pytest
 
@@ -75,6 +76,27 @@ def test_a_killed_clip_goes_on_from_its_windows_and_ends_as_an_unbroken_one(writ
     (path,) = write(task, show=lambda *each: again.append(each))
     assert len(again) < len(asked) and path.read_bytes() == whole.read_bytes()
     assert not list(path.parent.glob("*.parts"))
+
+
+def test_what_is_finished_of_a_clip_plays_while_the_rest_is_made(write, tmp_path):
+    seen: list[np.ndarray] = []
+
+    def look(stage, done, total):
+        if done == total - 1:
+            (growing,) = tmp_path.glob("out/*.parts/clip.mp4")
+            with av.open(str(growing)) as container:
+                seen.extend(frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+
+    (path,) = write(Task(prompt="a red ball", size=SIZE, seconds=8, seed=1), show=look)
+    whole = media.decode(path)
+    assert len(whole) == 64 and 16 < len(seen) < 64
+    assert np.abs(np.stack(seen).astype(int) - whole[: len(seen)]).max() < 8  # another way from YCbCr
+
+
+def test_equal_tasks_are_one_clip(write, generator, tmp_path):
+    task = Task(prompt="a red ball", size=SIZE, seconds=3)
+    (path,) = write_clips(generator, [task, task], generator.settings, tmp_path, ["0", "1"])
+    assert path.exists() and len(list(tmp_path.iterdir())) == 2
 
 
 def test_parts_of_another_task_are_not_taken(write, generator, tmp_path):

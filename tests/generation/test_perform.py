@@ -77,7 +77,9 @@ def test_what_is_packed_with_others_is_as_if_made_alone(generator, tasks, clips)
 
 
 def test_windows_are_counted_before_they_are_made_and_told_one_by_one(generator, tasks):
-    trained, told = trained_of(generator, generator.settings), []
-    few = [tasks[0], tasks[7], tasks[11]]
-    done = [number for number, _, _ in perform(generator, few, generator.settings, made=lambda number, clip: told.append(number))]
-    assert sorted(done) == [0, 1, 2] and [told.count(n) for n in range(3)] == [windows_of(task, trained) for task in few] == [4, 2, 1]
+    trained, few = trained_of(generator, generator.settings), [tasks[0], tasks[7], tasks[11]]
+    told = list(perform(generator, few, generator.settings))
+    made = [each.number for each in told if each.window is not None]
+    assert [made.count(n) for n in range(3)] == [windows_of(task, trained) for task in few] == [4, 2, 1]
+    assert sorted(each.number for each in told if each.whole) == [0, 1, 2]
+    assert [each.plan is None for each in told if each.number == 1] == [True, False]  # what a loop is made of is not the loop

@@ -113,6 +113,20 @@ def test_of_a_region_only_that_is_made_at_the_times_that_are_missing():
     assert set().union(*always.windows) == set(range(40)) and not always.source(0, 40).given[:, :4].any()
 
 
+def test_a_mask_is_a_picture_or_a_video_that_is_white_where_the_clip_is_made():
+    drawn = np.zeros((2, *SIZE, 3), np.uint8)
+    drawn[0, :4, 6:], drawn[1, 4:, :6] = 255, 255
+    picture, moving = media.encode_image(drawn[0]), media.encode_video(drawn.repeat(4, axis=0), FPS, lossless=True)
+    for kind in ("fill", "edit", "vary"):
+        part = plan(Task(task=kind, inputs=(video(9),), mask=picture), TRAINED).source(2, 9)
+        same = plan(Task(task=kind, inputs=(video(9),), region=(0.5, 0, 1, 0.5)), TRAINED).source(2, 9)
+        np.testing.assert_array_equal(part.given, same.given)
+        given = plan(Task(task=kind, inputs=(video(9),), mask=moving), TRAINED).source(2, 9).given
+        np.testing.assert_array_equal(~given, drawn[[0, 0, 1, 1, 1, 1, 1]].any(axis=-1))  # the last frame holds
+    one = plan(Task(task="fill", inputs=(video(9),), mask=picture, missing=((0.5, 1.0),)), TRAINED)
+    assert one.source(0, 4).given.all() and not one.source(4, 8).given.all() and one.strength == 1
+
+
 def test_a_loop_shows_each_frame_once_and_ends_in_what_is_new():
     of = plan(Task(task="loop", inputs=(video(20),)), TRAINED)
     order = [frame for stretch in of.shown for frame in stretch]
@@ -170,7 +184,9 @@ def test_scenes_of_a_storyboard_follow_each_other():
         (dict(inputs=("a.png",)), "text is given 1 inputs, expected 0"),
         (dict(task="image", inputs=("a.png",), strength=0.5), "image takes no strength; it takes seconds, storyboard, at"),
         (dict(task="edit", inputs=("a.mp4",), strength=1.5), "strength is 1.5, expected more than 0"),
-        (dict(task="fill", inputs=("a.mp4",)), "neither what times are missing nor what region"),
+        (dict(task="fill", inputs=("a.mp4",)), "neither what times are missing nor what region or mask"),
+        (dict(task="edit", inputs=("a.mp4",), region=(0.0, 0.0, 1.0, 1.0), mask="b.png"), "edit has both a region and a mask"),
+        (dict(task="loop", inputs=("a.mp4",), mask="b.png"), "loop takes no mask; it takes seconds, strength"),
         (dict(task="fill", inputs=("a.mp4",), missing=((2.0, 1.0),)), "missing is 2-1, expected seconds FROM-TO"),
         (dict(task="fill", inputs=("a.mp4",), region=(0.5, 0.0, 0.5, 1.0)), "expected left,top,right,bottom"),
         (dict(seconds=-1.0), "seconds is -1, expected 0 or more"),
@@ -199,6 +215,8 @@ def test_what_makes_no_sense_is_one_line(fields, said):
         (Task(task="fill", inputs=(video(50),), missing=((1.0, 4.0),)), "what is missing is 3 seconds long, more than the 1.5"),
         (Task(task="blend", inputs=(video(5), video(20))), "the shorter video has 5 frames, too few to blend: expected 9 or more"),
         (Task(task="vary", inputs=("none.mp4",)), "none.mp4 is not there"),
+        (Task(task="edit", inputs=(video(9),), mask=still(0)), "the mask of edit has nothing white"),
+        (Task(task="edit", inputs=(video(9),), mask="none.png"), "none.png is not there"),
     ],
 )
 def test_what_cannot_be_done_says_what_to_ask_instead(task, said):
@@ -221,6 +239,7 @@ def test_a_task_is_the_same_after_json():
         Task(prompt="x", seed=3, seconds=2.0, size=(36, 64), negative="y"),
         Task(task="image", inputs=("a.png", "b.png"), at=(0.0, "end")),
         Task(task="fill", inputs=("a.mp4",), missing=((0.5, 1.0),), region=(0.0, 0.0, 1.0, 0.5)),
+        Task(task="edit", inputs=("a.mp4",), mask="b.png", strength=0.5),
         Task(task="extend", inputs=("a.mp4",), direction="backward", storyboard=((1.0, "a"),)),
     ):
         assert read_task(json.loads(json.dumps(describe(task)))) == task

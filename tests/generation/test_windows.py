@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from videodit.generation.canvas import Canvas
-from videodit.generation.windows import Part, PartFiles, Plan, backward, finished, forward, making, met, share_of_new
+from videodit.generation.generator import Made
+from videodit.generation.windows import Finished, Part, PartFiles, Plan, backward, finished, forward, making, met, share_of_new
 
 SIZE = (4, 6)
 
@@ -24,18 +25,24 @@ def plan(windows, given, shown, **changes):
     return Plan(size=SIZE, windows=windows, source=source, prompt=str, shown=shown, **changes)
 
 
+def answer(request, frames, latents=0.0, time=1):
+    """What a generator would make of a request: `frames`, and `latents` everywhere."""
+    return Made(clip=frames, latents=np.full((1 + -(-(request.frames - 1) // time), 2, 3, 5), latents, np.float32))
+
+
 def carry_out(of, parts, value=200):
-    """Answers each request with frames of `value`, keeping what is known; returns the requests."""
-    steps, asked, answer = making(of, parts, reach=2), [], None
+    """Answers each request with frames of `value` and latents that are its number, keeping what is known; returns the requests."""
+    steps, asked, made = making(of, parts, reach=2), [], None
     while True:
         try:
-            request = steps.send(answer)
+            request = steps.send(made)
         except StopIteration:
             return asked
         asked.append(request)
-        answer = np.full((request.frames, *SIZE, 3), value, np.uint8)
+        frames = np.full((request.frames, *SIZE, 3), value, np.uint8)
         if request.canvas is not None:
-            answer[request.canvas.given] = request.canvas.frames[request.canvas.given]
+            frames[request.canvas.given] = request.canvas.frames[request.canvas.given]
+        made = answer(request, frames, latents=len(asked), time=of.time)
 
 
 @pytest.mark.parametrize("time", [1, 4, 8])
@@ -75,14 +82,28 @@ def test_each_window_is_asked_for_once_with_what_was_made_before_it():
     assert all((frame == 200).all() for frame in finished(of, parts))
 
 
+def test_latents_that_a_window_made_go_over_into_the_next_but_for_the_first_of_one_frame():
+    of, parts = plan(forward(0, 29, 13, 5), lambda n: n == 18, (range(29),), time=4), {}
+    _, second, third = (request.canvas and request.canvas.latents for request in carry_out(of, parts))
+    assert second.shape == third.shape == (2, 2, 3, 5)
+    assert np.isnan(second[0]).all() and (second[1] == 1).all()
+    assert np.isnan(third).all()  # frame 18 was given, and made anew beside it was none of its latent
+    assert parts[0].latents is not None and parts[2].latents is None  # no other goes on from the last
+
+
+def test_where_the_grids_of_latents_do_not_meet_all_is_encoded_again():
+    of, parts = plan(backward(-20, 0, 13, 4, 4), lambda n: n >= 0, (range(-20, 0),), time=4), {}
+    assert all(request.canvas.latents is None for request in carry_out(of, parts))
+
+
 def test_a_killed_run_goes_on_from_the_parts_that_are_there(tmp_path):
-    of = plan(forward(0, 21, 9, 5), lambda n: False, (range(21),))
+    of = plan(forward(0, 21, 9, 5), lambda n: False, (range(21),), time=4)
     whole: dict[int, Part] = {}
     carry_out(of, whole)
     parts = PartFiles(tmp_path)
     steps = making(of, parts, reach=2)
     first = steps.send(None)
-    steps.send(np.full((first.frames, *SIZE, 3), 200, np.uint8))  # and killed
+    steps.send(answer(first, np.full((first.frames, *SIZE, 3), 200, np.uint8), latents=1, time=of.time))  # and killed
     assert len(carry_out(of, PartFiles(tmp_path))) == len(whole) - 1
     for a, b in zip(finished(of, PartFiles(tmp_path)), finished(of, whole), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -92,9 +113,9 @@ def test_what_is_given_outside_windows_stays_to_the_bit_and_fades_inside():
     of, parts = plan((range(4, 13),), lambda n: n < 9, (range(13),)), {}
     steps = making(of, parts, reach=2)
     request = steps.send(None)
-    answer = np.full((request.frames, *SIZE, 3), 109, np.uint8)  # the VAE gives back other values than it was given
+    frames = np.full((request.frames, *SIZE, 3), 109, np.uint8)  # the VAE gives back other values than it was given
     with pytest.raises(StopIteration):
-        steps.send(answer)
+        steps.send(answer(request, frames))
     values = [int(frame[0, 0, 0]) for frame in finished(of, parts)]
     assert values[:4] == [0, 1, 2, 3] and values[9:] == [109] * 4
     assert all(a < b for a, b in zip(values[3:9], values[4:10])) and values[4] < 30 and values[8] > 85
@@ -111,6 +132,17 @@ def test_only_what_is_shown_is_read():
     parts = {}
     carry_out(of, parts)
     assert of.frames == 6 and [int(frame[0, 0, 0]) for frame in finished(of, parts)] == [4, 5, 0, 1, 2, 3]
+
+
+def test_frames_are_final_once_all_windows_that_hold_them_are_made():
+    of, parts = plan(forward(0, 29, 13, 5), lambda n: False, (range(29),)), {}
+    made: dict[int, Part] = {}
+    carry_out(of, made)
+    frames, counts = Finished(of, parts), []
+    for number in (None, 0, 1, 2):
+        parts |= {} if number is None else {number: made[number]}
+        counts.append(len(list(frames)))
+    assert counts == [0, 8, 8, 13]
 
 
 def test_new_pixels_count_whole_and_known_ones_less_the_further_they_are():

@@ -29,3 +29,14 @@ def write_atomically(path: epath.PathLike, content: str | bytes) -> epath.Path:
         os.fsync(file.fileno())
     os.replace(partial, path)
     return path
+
+
+def publish(local: epath.PathLike, path: epath.PathLike) -> epath.Path:
+    """Moves a whole local file to `path`, local on the same disk or `gs://`, over what was there. Returns the path."""
+    local, path = epath.Path(local), epath.Path(path)
+    if "://" in str(path):
+        local.copy(path, overwrite=True)
+        local.unlink()
+    else:
+        os.replace(local, path)
+    return path

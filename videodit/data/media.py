@@ -6,22 +6,21 @@ width) of the upright picture with square pixels, so after rotation and sample a
 
 from collections.abc import Iterable, Iterator
 import dataclasses
-from fractions import Fraction
 import io
 import itertools
 from typing import Literal
 
 import av
-from av.video.reformatter import ColorPrimaries, Colorspace, ColorTrc, VideoReformatter
 from etils import epath
 import numpy as np
 from PIL import ExifTags, Image
 
 from videodit.core.files import write_atomically
 from videodit.data import stills
-from videodit.data.pixels import HDR, SCALING, Pixels
+from videodit.data.pixels import HDR, Pixels
 from videodit.data.stills import MediaError, Source
 from videodit.data.video import TOLERANCE_S, Shown, Video, open_video
+from videodit.data.video_writer import VideoWriter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,48 +165,16 @@ def encode_image(frame: np.ndarray) -> bytes:
 
 
 def encode_video(frames: np.ndarray, fps: float, *, lossless: bool = False) -> bytes:
-    """Returns `uint8 [T, H, W, 3]` sRGB as the bytes of an H.264 MP4 file; equal frames give equal bytes.
-
-    Small and odd sizes keep full colour resolution (4:4:4), which halving would smear or cannot express; others are
-    4:2:0, which every browser plays. `lossless` keeps every bit of every pixel.
-    """
+    """Returns `uint8 [T, H, W, 3]` sRGB as the bytes of an H.264 MP4 file, as `VideoWriter` makes it; equal frames give equal bytes."""
     return encode_stream(_pixels(frames), fps, lossless=lossless)
 
 
 def encode_stream(frames: Iterable[np.ndarray], fps: float, *, lossless: bool = False) -> bytes:
     """Encodes frames `uint8 [H, W, 3]` of one size as they come, at least one, as `encode_video` does."""
-    frames = iter(frames)
-    first = next(frames)
-    height, width, _ = first.shape
-    full_colour = lossless or height % 2 or width % 2 or min(height, width) < 128
-    rate = Fraction(fps).limit_denominator(1001)
     buffer = io.BytesIO()
-    # No threads and no tags that name a time or a library's build: the same frames are the same bytes.
-    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264rgb" if lossless else "libx264", rate=rate)
-        stream.width, stream.height = width, height
-        stream.pix_fmt = "rgb24" if lossless else "yuv444p" if full_colour else "yuv420p"
-        # x264's macroblock tree reads memory that it has not set, at some sizes: equal frames would give other bytes now and then.
-        stream.options = {"preset": "fast"} | ({"qp": "0"} if lossless else {"crf": "16", "mbtree": "0"})
-        context = stream.codec_context
-        context.thread_count = 1
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.IEC61966_2_1
-        if not lossless:
-            context.colorspace, context.color_range = 1, 1  # BT.709, limited range: what players expect
-        reformatter = VideoReformatter()
-        for pixels in itertools.chain([first], frames):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            if not lossless:
-                frame = reformatter.reformat(
-                    frame,
-                    format=stream.pix_fmt,
-                    dst_colorspace=Colorspace.ITU709,
-                    dst_color_range=1,
-                    interpolation=SCALING,
-                    threads=1,
-                )
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    with VideoWriter(buffer, fps, lossless=lossless) as writer:
+        for frame in frames:
+            writer.write(frame)
     return buffer.getvalue()
 
 

@@ -1,6 +1,7 @@
 """What is known of a clip before it is made: every generation task is a canvas, pixels of which some are given."""
 
 from collections.abc import Iterable
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,12 @@ GREY = 127
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Canvas:
     """`frames` uint8 `[T, H, W, 3]`; `given` bool `[T, H, W]`, which of its pixels are to stay. The others are where an edit starts from,
-    and else what the VAE sees beside those that are given."""
+    and else what the VAE sees beside those that are given. `latents` float32 `[t', H', W', C]`: the first ones, where they are known already and
+    not to be encoded again, else NaN."""
 
     frames: np.ndarray
     given: np.ndarray
+    latents: np.ndarray | None = None
 
     def __post_init__(self):
         if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[-1] != 3 or 0 in self.frames.shape:
@@ -49,7 +52,7 @@ def held(canvas: Canvas) -> Canvas:
     if not len(there) or len(there) == len(canvas.given):
         return canvas
     nearest = there[np.maximum(0, np.searchsorted(there, np.arange(len(canvas.given)), side="right") - 1)]
-    return Canvas(frames=canvas.frames[nearest], given=canvas.given)
+    return dataclasses.replace(canvas, frames=canvas.frames[nearest])
 
 
 def of_clip(frames: np.ndarray, to_make: np.ndarray) -> Canvas:
@@ -71,7 +74,8 @@ def pad_to_grid(canvas: Canvas, latents: tuple[int, int, int], stride: tuple[int
     have = canvas.frames.shape[:3]
     before = (0, *((w - h) // 2 for w, h in zip(wanted[1:], have[1:])))
     pads = [(b, w - h - b) for b, w, h in zip(before, wanted, have)]
-    return Canvas(frames=np.pad(canvas.frames, [*pads, (0, 0)], mode="edge"), given=np.pad(canvas.given, pads, mode="edge"))
+    frames, given = np.pad(canvas.frames, [*pads, (0, 0)], mode="edge"), np.pad(canvas.given, pads, mode="edge")
+    return dataclasses.replace(canvas, frames=frames, given=given)
 
 
 def known_tokens(given: np.ndarray, stride: tuple[int, int, int], patch: tuple[int, int, int]) -> np.ndarray:
@@ -82,10 +86,12 @@ def known_tokens(given: np.ndarray, stride: tuple[int, int, int], patch: tuple[i
     return latents.reshape(-1, patch[0], rows, columns).all(axis=1)
 
 
-def known_latents(
-    vae: TrainedVAE, patch: tuple[int, int, int], canvas: Canvas, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+def known_latents(vae: TrainedVAE, patch: tuple[int, int, int], canvas: Canvas, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """The latents of a canvas, float32 of `shape` `[T', H', W', C]`, and which of their tokens are known."""
     stride = vae.model.config.stride
     whole = pad_to_grid(canvas, shape[:3], stride)
-    return vae.encode(whole.frames[None])[0], known_tokens(whole.given, stride, patch)
+    latents = vae.encode(whole.frames[None])[0]
+    if canvas.latents is not None:
+        first = latents[: len(canvas.latents)]
+        np.copyto(first, canvas.latents, where=~np.isnan(canvas.latents))
+    return latents, known_tokens(whole.given, stride, patch)

@@ -69,6 +69,14 @@ class Request:
             )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Made:
+    """What became of a request: `clip` uint8 `[T, H, W, 3]`, and `latents` float32 `[T', H', W', C]`, as it is before the VAE decodes it."""
+
+    clip: np.ndarray
+    latents: np.ndarray
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generator:
     """A trained transformer with its VAE and what makes its text tokens, ready to sample."""
@@ -108,6 +116,10 @@ class Generator:
 
     def __call__(self, requests: Sequence[Request], settings: SampleConfig) -> list[np.ndarray]:
         """The clips, uint8 `[T, H, W, 3]`, in the order of `requests`."""
+        return [made.clip for made in self.make(requests, settings)]
+
+    def make(self, requests: Sequence[Request], settings: SampleConfig) -> "list[Made]":
+        """The clips with their latents, in the order of `requests`."""
         starts = [self._start(request) for request in requests]
         units = self._units(requests, starts, settings.guidance.acts, self.fps / settings.fps)
         step = math.lcm(ROW_STEP, row_multiple(self.model.config.attention))
@@ -133,7 +145,8 @@ class Generator:
                     latents[number] = unpatchify(patches, tuple(sample["extent"][0]), self.model.config.patch)
                     position += _length(unit)
         clips = (_crop(self.vae.decode(latent[None])[0], request) for latent, request in zip(latents, requests))
-        return [self._with_given(clip, request, start) for clip, request, start in zip(clips, requests, starts)]
+        clips = (self._with_given(clip, request, start) for clip, request, start in zip(clips, requests, starts))
+        return [Made(clip=clip, latents=latent) for clip, latent in zip(clips, latents)]
 
     def _rows(self, needed: int) -> int:
         """Rows at a time: all of `rows`, half of them or 1, so that three programs serve all and few rows are empty; with a mesh as many as

@@ -1,9 +1,12 @@
 """Clips to files: each with a JSON beside it of all that it takes to make it again. What is there already is not made again."""
 
 from collections.abc import Callable, Iterator, Sequence
+import contextlib
 import dataclasses
 import json
+import os
 import re
+import tempfile
 from typing import Any
 
 from etils import epath
@@ -11,14 +14,15 @@ import numpy as np
 
 from videodit.core.config import to_dict
 from videodit.core.errors import UserError
-from videodit.core.files import write_atomically
+from videodit.core.files import publish, write_atomically
 from videodit.data import media
+from videodit.data.video_writer import VideoWriter, finish
 from videodit.evaluation.pictures import beside, strip
 from videodit.generation.generator import Generator
 from videodit.generation.inputs import digest
-from videodit.generation.perform import perform, trained_of, windows_of
+from videodit.generation.perform import Progress, perform, trained_of, windows_of
 from videodit.generation.tasks import Task, describe, read_task
-from videodit.generation.windows import PartFiles, Parts, Plan, finished
+from videodit.generation.windows import Finished, PartFiles, Parts, Plan, finished
 from videodit.training.config import SampleConfig
 
 _PARTS = ".parts"  # after an output's name: the folder of its parts while it is made
@@ -102,9 +106,10 @@ def write_clips(
     """Makes the clips of tasks and yields the path of each as soon as it is written, `folder/NAME.mp4`, or `.png` of one frame.
 
     `NAME.json` beside it says task, settings, model and inputs; what is there with the same words is yielded first and not made again.
-    Other clips are never written over: where one has the name, it is `NAME-2`.
-    Windows of clips under way are kept in `NAME.parts/`, from which a killed run goes on. `preview`: `NAME.preview.png` shows some frames,
-    from the first window on. `show(stage, done, total)` is told of each window.
+    Other clips are never written over: where one has the name, it is `NAME-2`. Equal tasks are one clip.
+    Windows of clips under way are kept in `NAME.parts/`, from which a killed run goes on; `NAME.parts/clip.mp4` plays what is finished of a
+    clip, and grows. `preview`: `NAME.preview.png` shows some frames, from the first window on. `show(stage, done, total)` is told of each
+    window.
 
     Raises UserError before anything is made where a task cannot be done or the folder cannot be written to.
     """
@@ -114,39 +119,107 @@ def write_clips(
     records = [_record(task, settings, generator) for task in tasks]
     counts = [windows_of(task, trained) for task in tasks]
     names = _free_names(folder, names, records)
-    left = []
-    for number, (name, record) in enumerate(zip(names, records)):
+    left: dict[str, tuple[Task, _Output]] = {}
+    for task, name, record, count in zip(tasks, names, records, counts):
         there = _there(folder, name, record)
-        if there is None:
-            left.append(number)
-        else:
+        if there is not None:
             yield there
-    done, total = 0, sum(counts[number] for number in left)
-    shots: dict[int, list[np.ndarray]] = {}
+        elif name not in left:
+            left[name] = task, _Output(folder, name, record, windows=count, fps=settings.fps, preview=preview)
+    to_make, outputs = [task for task, _ in left.values()], [output for _, output in left.values()]
+    done, total = 0, sum(output.windows for output in outputs)
+    with contextlib.ExitStack() as under_way:
+        for output in outputs:
+            under_way.enter_context(output)
+        for progress in perform(generator, to_make, settings, lambda number, stage: outputs[number].parts(stage)):
+            output = outputs[progress.number]
+            output.take(progress)
+            if progress.window is not None:
+                done += 1
+                if show is not None:
+                    show("sample", done, total)
+            if progress.whole:
+                yield output.end(progress)
 
-    def parts_of(place: int, stage: int) -> Parts:
-        number = left[place]
-        return _parts(folder, names[number], records[number], stage) if counts[number] > 1 else {}
 
-    def made(place: int, clip: np.ndarray) -> None:
-        nonlocal done
-        done += 1
-        if show is not None:
-            show("sample", done, total)
-        if preview:
-            shots.setdefault(place, []).append(clip[len(clip) // 2])
-            shots[place] = shots[place] if len(shots[place]) <= 2 * _PREVIEW_FRAMES else shots[place][::2]
-            write_atomically(folder / f"{names[left[place]]}.preview.png", media.encode_image(beside(shots[place])))
+class _Output(contextlib.AbstractContextManager):
+    """A clip on its way to its files. One of several windows keeps its parts, and a video that grows, in a folder, which goes at the end."""
 
-    for place, of, parts in perform(generator, [tasks[number] for number in left], settings, parts_of, made):
-        number = left[place]
-        path = _write(folder, names[number], of, parts, settings.fps)
-        if preview:
-            write_atomically(folder / f"{names[number]}.preview.png", media.encode_image(_strip(of, parts)))
-        told = {"output": path.name, "frames": of.frames, "height": of.size[0], "width": of.size[1], "fps": settings.fps}
-        write_atomically(folder / f"{names[number]}.json", json.dumps(records[number] | told, indent=2) + "\n")
-        (folder / f"{names[number]}{_PARTS}").rmtree(missing_ok=True)
-        yield path
+    def __init__(self, folder: epath.Path, name: str, record: dict[str, Any], *, windows: int, fps: float, preview: bool):
+        self.name, self.windows = name, windows
+        self._folder, self._record, self._fps, self._preview = folder, record, fps, preview
+        self._kept = folder / f"{name}{_PARTS}"
+        self._shots: list[np.ndarray] = []
+        self._video: _Growing | None = None
+
+    def parts(self, stage: int) -> Parts:
+        """Where parts are kept: of what the clip is made of (0), and its own (1)."""
+        if self.windows == 1:
+            return {}
+        if not (self._kept / "task.json").exists():
+            write_atomically(self._kept / "task.json", json.dumps(self._record))
+        return PartFiles(self._kept / str(stage))
+
+    def take(self, progress: Progress) -> None:
+        """Another window has been made."""
+        if self._preview and progress.window is not None:
+            self._shots.append(progress.window[len(progress.window) // 2])
+            self._shots = self._shots if len(self._shots) <= 2 * _PREVIEW_FRAMES else self._shots[::2]
+            self._show(beside(self._shots))
+        if progress.plan is not None and self.windows > 1:
+            if self._video is None:
+                self._video = _Growing(self._kept, Finished(progress.plan, progress.parts), self._fps)
+            self._video.grow()
+
+    def end(self, progress: Progress) -> epath.Path:
+        """The clip is whole: returns its file."""
+        of, parts = progress.plan, progress.parts
+        path = self._folder / f"{self.name}.mp4"
+        if self._video is not None:
+            self._video.publish(path)
+        elif of.frames == 1:
+            path = media.write(path, np.stack(list(finished(of, parts))), self._fps)
+        else:
+            write_atomically(path, media.encode_stream(finished(of, parts), self._fps))
+        if self._preview:
+            self._show(_strip(of, parts))
+        told = {"output": path.name, "frames": of.frames, "height": of.size[0], "width": of.size[1], "fps": self._fps}
+        write_atomically(self._folder / f"{self.name}.json", json.dumps(self._record | told, indent=2) + "\n")
+        self._kept.rmtree(missing_ok=True)
+        return path
+
+    def _show(self, picture: np.ndarray) -> None:
+        write_atomically(self._folder / f"{self.name}.preview.png", media.encode_image(picture))
+
+    def __exit__(self, *error) -> None:
+        if self._video is not None:
+            self._video.__exit__(*error)
+
+
+class _Growing(contextlib.AbstractContextManager):
+    """A clip's video while it is made: `clip.mp4` in the folder of its parts, or somewhere on this machine where that is remote."""
+
+    def __init__(self, folder: epath.Path, frames: Finished, fps: float):
+        self._files = contextlib.ExitStack()
+        remote = "://" in str(folder)
+        local = self._files.enter_context(tempfile.TemporaryDirectory()) if remote else str(folder)
+        self._growing, self._finished = (os.path.join(local, name) for name in ("clip.mp4", "finished.mp4"))
+        self._frames, self._video = frames, self._files.enter_context(VideoWriter(self._growing, fps, growing=True))
+
+    def grow(self) -> None:
+        """Writes the frames that have become final."""
+        for frame in self._frames:
+            self._video.write(frame)
+
+    def publish(self, path: epath.Path) -> None:
+        """Puts the finished video where it is to be."""
+        with self:
+            self._video.close()
+            finish(self._growing, self._finished)
+            publish(self._finished, path)
+
+    def __exit__(self, *error) -> None:
+        self._files.__exit__(*error)
 
 
 def _check_folder(folder: epath.Path) -> None:
@@ -165,7 +238,7 @@ def _record(task: Task, settings: SampleConfig, generator: Generator) -> dict[st
         "task": describe(task),
         "settings": {name: value for name, value in to_dict(settings).items() if name in chosen},
         "model": generator.identity,
-        "inputs": [digest(source) for source in task.inputs],
+        "inputs": [digest(source) for source in (*task.inputs, task.mask) if source is not None],
     }
     return json.loads(json.dumps(record))
 
@@ -210,23 +283,7 @@ def _there(folder: epath.Path, name: str, record: dict[str, Any]) -> epath.Path 
     return output if output.is_file() else None
 
 
-def _parts(folder: epath.Path, name: str, record: dict[str, Any], stage: int) -> Parts:
-    """Where parts of a clip are kept."""
-    place = folder / f"{name}{_PARTS}"
-    if not (place / "task.json").exists():
-        write_atomically(place / "task.json", json.dumps(record))
-    return PartFiles(place / str(stage))
-
-
-def _write(folder: epath.Path, name: str, of: Plan, parts: Parts, fps: float) -> epath.Path:
-    if of.frames == 1:
-        return media.write(folder / name, np.stack(list(finished(of, parts))), fps)
-    return write_atomically(folder / f"{name}.mp4", media.encode_stream(finished(of, parts), fps))
-
-
 def _strip(of: Plan, parts: Parts) -> np.ndarray:
     chosen = set(np.linspace(0, of.frames - 1, min(_PREVIEW_FRAMES, of.frames)).round().astype(int).tolist())
     shots = np.stack([frame for number, frame in enumerate(finished(of, parts)) if number in chosen])
     return strip(shots, len(shots))
-
-

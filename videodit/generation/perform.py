@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 import dataclasses
+from dataclasses import dataclass
+import functools
 
 import numpy as np
 
 from videodit.generation.generator import Generator as ClipGenerator
-from videodit.generation.generator import Request
+from videodit.generation.generator import Made, Request
 from videodit.generation.tasks import Task, Trained, before, plan
 from videodit.generation.windows import Parts, Plan, finished, making
 from videodit.training.config import SampleConfig
@@ -15,7 +17,18 @@ AT_ONCE = 2  # times the generator's rows: the more tasks to choose from, the fu
 FILLED = 0.85  # of rows, by patches; text takes the rest
 
 Keep = Callable[[int, int], Parts]  # (number of a task, 0 or 1: what it is made of, itself) -> where its parts are kept
-Steps = Generator[Request, np.ndarray, tuple[Plan, Parts]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Progress:
+    """Where the task of a number stands. `window` uint8 `[t, H, W, 3]`: what was made just now, None where all was there already. `plan`
+    and `parts`: None while that is made of which its clip is. `whole`: nothing is left to make."""
+
+    number: int
+    window: np.ndarray | None
+    plan: Plan | None
+    parts: Parts | None
+    whole: bool
 
 
 def trained_of(generator: ClipGenerator, settings: SampleConfig) -> Trained:
@@ -31,68 +44,70 @@ def windows_of(task: Task, trained: Trained) -> int:
     return len(plan(first, trained).windows) + 1
 
 
-def perform(
-    generator: ClipGenerator,
-    tasks: Iterable[Task],
-    settings: SampleConfig,
-    keep: Keep = lambda number, stage: {},
-    made: Callable[[int, np.ndarray], None] = lambda number, clip: None,
-) -> Iterator[tuple[int, Plan, Parts]]:
-    """Makes the clips of tasks and yields each as soon as it is whole: its number, its plan and its parts, for `windows.finished`.
+class _UnderWay:
+    """A task that asks for one window after another: `request` is the next, None where none is left."""
 
-    As many tasks are under way as fill the generator's rows `AT_ONCE` times; each has one window at a time. `made(number, clip)` is called
-    after each.
+    def __init__(self, number: int, task: Task, trained: Trained, reach: int, parts_of: Callable[[int], Parts]):
+        self.number = number
+        self.plan: Plan | None = None
+        self.parts: Parts | None = None
+        self._steps = self._run(task, trained, reach, parts_of)
+        self.request = next(self._steps, None)
+
+    def _run(self, task: Task, trained: Trained, reach: int, parts_of: Callable[[int], Parts]) -> Generator[Request, Made, None]:
+        base, first = None, before(task, trained)
+        if first is not None:
+            of, parts = plan(first, trained), parts_of(0)
+            yield from making(of, parts, reach)
+            base = np.stack(list(finished(of, parts)))
+        self.plan, self.parts = plan(task, trained, base), parts_of(1)
+        yield from making(self.plan, self.parts, reach)
+
+    def take(self, made: Made) -> None:
+        """What was asked for."""
+        try:
+            self.request = self._steps.send(made)
+        except StopIteration:
+            self.request = None
+
+    def progress(self, window: np.ndarray | None) -> Progress:
+        return Progress(number=self.number, window=window, plan=self.plan, parts=self.parts, whole=self.request is None)
+
+
+def perform(
+    generator: ClipGenerator, tasks: Iterable[Task], settings: SampleConfig, keep: Keep = lambda number, stage: {}
+) -> Iterator[Progress]:
+    """Makes the clips of tasks and tells of each window, and of each clip as soon as it is whole, for `windows.finished`.
+
+    As many tasks are under way as fill the generator's rows `AT_ONCE` times; each has one window at a time.
     """
     trained, reach = trained_of(generator, settings), max(generator.vae.model.config.stride[1:])
     waiting = enumerate(tasks)
-    under_way: list[tuple[int, Steps, Request]] = []
+    under_way: list[_UnderWay] = []
     copies = 2 if settings.guidance.acts else 1
 
-    def begin(number: int, task: Task) -> tuple[Plan, Parts] | None:
-        task = task if task.negative is not None else dataclasses.replace(task, negative=settings.negative)
-        return go_on(number, _steps(task, trained, reach, keep, number), None)
-
-    def go_on(number: int, steps: Steps, clip: np.ndarray | None) -> tuple[Plan, Parts] | None:
-        try:
-            under_way.append((number, steps, steps.send(clip)))
-        except StopIteration as end:
-            return end.value
-        return None
-
     def full() -> bool:
-        tokens = [copies * generator.tokens(request) for _, _, request in under_way]
+        tokens = [copies * generator.tokens(each.request) for each in under_way]
         return sum(tokens) >= FILLED * AT_ONCE * generator.rows * max([generator.row_length, *tokens])
 
     while True:
         while not full():
-            following = next(waiting, None)
-            if following is None:
+            number, task = next(waiting, (None, None))
+            if task is None:
                 break
-            whole = begin(*following)
-            if whole is not None:
-                yield following[0], *whole
+            task = task if task.negative is not None else dataclasses.replace(task, negative=settings.negative)
+            begun = _UnderWay(number, task, trained, reach, functools.partial(keep, number))
+            if begun.request is None:
+                yield begun.progress(None)
+            else:
+                under_way.append(begun)
         if not under_way:
             return
-        now, under_way = under_way, []
-        clips = generator([request for _, _, request in now], settings)
-        ends = []
-        for (number, steps, _), clip in zip(now, clips):
-            made(number, clip)
-            whole = go_on(number, steps, clip)
-            if whole is not None:
-                ends.append((number, *whole))
-        yield from ends
-
-
-def _steps(task: Task, trained: Trained, reach: int, keep: Keep, number: int) -> Steps:
-    base, first = None, before(task, trained)
-    if first is not None:
-        of, parts = plan(first, trained), keep(number, 0)
-        yield from making(of, parts, reach)
-        base = np.stack(list(finished(of, parts)))
-    whole, parts = plan(task, trained, base), keep(number, 1)
-    yield from making(whole, parts, reach)
-    return whole, parts
+        windows = generator.make([each.request for each in under_way], settings)
+        for each, window in zip(under_way, windows):
+            each.take(window)
+        yield from (each.progress(window.clip) for each, window in zip(under_way, windows))
+        under_way = [each for each in under_way if each.request is not None]
 
 
 def generate(generator: ClipGenerator, *tasks: Task, settings: SampleConfig | None = None) -> list[np.ndarray]:
@@ -100,6 +115,9 @@ def generate(generator: ClipGenerator, *tasks: Task, settings: SampleConfig | No
 
     Raises UserError where a task cannot be done.
     """
-    done = perform(generator, tasks, settings or generator.settings)
-    clips = {number: np.stack(list(finished(of, parts))) for number, of, parts in done}
+    clips = {
+        each.number: np.stack(list(finished(each.plan, each.parts)))
+        for each in perform(generator, tasks, settings or generator.settings)
+        if each.whole
+    }
     return [clips[number] for number in range(len(tasks))]

@@ -39,12 +39,12 @@ TAKES = {
     "text": ("seconds", "storyboard"),
     "image": ("seconds", "storyboard", "at"),
     "extend": ("seconds", "storyboard", "direction"),
-    "fill": ("missing", "region", "strength"),
+    "fill": ("missing", "region", "mask", "strength"),
     "loop": ("seconds", "strength"),
     "connect": ("seconds", "strength"),
     "blend": ("strength",),
-    "edit": ("strength", "region", "storyboard"),
-    "vary": ("strength", "storyboard"),
+    "edit": ("strength", "region", "mask", "storyboard"),
+    "vary": ("strength", "region", "mask", "storyboard"),
 }
 STRENGTHS = {"fill": 0.9, "loop": 0.7, "connect": 0.8, "blend": 0.6, "edit": 0.7, "vary": 0.85}
 _TURNS = 3  # a gap that is shorter than a third of its video has no room to go back through it
@@ -69,6 +69,7 @@ class Task:
       direction: of "extend".
       missing: of "fill", (from, to) in seconds of the input.
       region: what of the picture is made, (left, top, right, bottom) as shares of its sides.
+      mask: the same as a picture or a video, like an input, which is white where the clip is made; it is laid over the clip as the input is.
       strength: how much of what a clip starts from is lost in noise before it is made anew, more than 0 to 1. Edits and variations start
         from the input, blends from both mixed, what is missing or connects from a cross-fade of what is around it, and a loop's way back
         from the video played backwards.
@@ -86,6 +87,7 @@ class Task:
     direction: Literal["forward", "backward"] | None = None
     missing: tuple[tuple[float, float], ...] = ()
     region: tuple[float, float, float, float] | None = None
+    mask: str | bytes | None = None
     strength: float | None = None
     storyboard: tuple[tuple[float, str], ...] = ()
 
@@ -96,7 +98,7 @@ class Task:
         if not least <= len(self.inputs) <= most:
             expected = f"{least}" if least == most else f"{least} to {most}"
             raise UserError(f"{self.task} is given {len(self.inputs)} inputs, expected {expected}")
-        for name in ("seconds", "at", "direction", "missing", "region", "strength", "storyboard"):
+        for name in ("seconds", "at", "direction", "missing", "region", "mask", "strength", "storyboard"):
             if getattr(self, name) not in (None, ()) and name not in TAKES[self.task]:
                 raise UserError(f"{self.task} takes no {name}; it takes {', '.join(TAKES[self.task])}")
         if self.size is not None and min(self.size) < 1:
@@ -107,8 +109,10 @@ class Task:
             raise UserError(f"strength is {self.strength:g}, expected more than 0, which keeps all, to 1, which keeps nothing")
         if self.at and len(self.at) != len(self.inputs):
             raise UserError(f"at has {len(self.at)} times for {len(self.inputs)} images, expected one for each")
-        if self.task == "fill" and not self.missing and self.region is None:
-            raise UserError("fill is told neither what times are missing nor what region, e.g. missing 0.5-1.0")
+        if self.region is not None and self.mask is not None:
+            raise UserError(f"{self.task} has both a region and a mask: draw the region in the mask, or leave one out")
+        if self.task == "fill" and not self.missing and self.region is None and self.mask is None:
+            raise UserError("fill is told neither what times are missing nor what region or mask, e.g. missing 0.5-1.0")
         for start, stop in self.missing:
             if not 0 <= start < stop:
                 raise UserError(f"missing is {start:g}-{stop:g}, expected seconds FROM-TO, from 0 on, FROM before TO")
@@ -170,8 +174,10 @@ def plan(task: Task, trained: Trained, base: np.ndarray | None = None) -> Plan:
     if base is not None:
         inputs = [_Array(base)]
     made = _PLANS[task.task](task, trained, inputs, size)
-    usual = 1.0 if task.task == "fill" and task.region is not None else STRENGTHS.get(task.task, 1.0)  # what was in a region goes
-    return dataclasses.replace(made, seed=task.seed, negative=task.negative or "", strength=task.strength or usual)
+    in_part = task.region is not None or task.mask is not None
+    usual = 1.0 if task.task == "fill" and in_part else STRENGTHS.get(task.task, 1.0)  # what was in a region goes
+    told = {"seed": task.seed, "negative": task.negative or "", "strength": task.strength or usual}
+    return dataclasses.replace(made, time=trained.time, **told)
 
 
 def size_for(task: Task, trained: Trained) -> tuple[int, int]:
@@ -308,12 +314,19 @@ def _extend(task, trained, inputs, size) -> Plan:
     )
 
 
-def _inside(region: tuple[float, float, float, float], size: tuple[int, int]) -> np.ndarray:
-    """bool `[H, W]`: the pixels of a region, at least one."""
-    left, top, right, bottom = (round(share * side) for share, side in zip(region, (size[1], size[0]) * 2))
+def _made_in(task: Task, trained: Trained, size: tuple[int, int]) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Of frames by their numbers: which pixels are made, bool `[T, H, W]`, where that is a part of the picture; else None."""
+    if task.mask is not None:
+        mask = Input(task.mask, size, trained.fps)
+        if mask.frames == 1 and mask.read(0, 1).max() <= GREY:
+            raise UserError(f"the mask of {task.task} has nothing white: paint white what is to be made")
+        return lambda numbers: mask.read(int(numbers[0]), int(numbers[-1]) + 1).mean(axis=-1) > GREY
+    if task.region is None:
+        return None
+    left, top, right, bottom = (round(share * side) for share, side in zip(task.region, (size[1], size[0]) * 2))
     inside = np.zeros(size, bool)
-    inside[top : max(bottom, top + 1), left : max(right, left + 1)] = True
-    return inside
+    inside[top : max(bottom, top + 1), left : max(right, left + 1)] = True  # a pixel at least
+    return lambda numbers: np.broadcast_to(inside, (len(numbers), *size))
 
 
 def cross_fade(before: np.ndarray, after: np.ndarray, frames: int) -> np.ndarray:
@@ -330,13 +343,13 @@ def _fill(task, trained, inputs, size) -> Plan:
         if first >= video.frames:
             raise UserError(f"missing is {start:g}-{stop:g}, but the video ends at {video.frames / trained.fps:g} s")
         frames[first:last] = True
-    if frames.all() and task.region is None:
+    region = _made_in(task, trained, size)
+    if frames.all() and region is None:
         raise UserError("all of the video is missing: leave something of it, or ask for task text")
-    region = None if task.region is None else _inside(task.region, size)
 
     def given(numbers: np.ndarray) -> np.ndarray:
         missing = (numbers >= 0) & (numbers < video.frames) & frames[np.clip(numbers, 0, video.frames - 1)]
-        return ~missing if region is None else ~(missing[:, None, None] & region)
+        return ~missing if region is None else ~(missing[:, None, None] & region(numbers))
 
     edges = np.flatnonzero(np.diff(np.concatenate([[0], frames.astype(int), [0]]))).reshape(-1, 2)
 
@@ -474,11 +487,12 @@ def _blend(task, trained, inputs, size) -> Plan:
 
 def _edit(task, trained, inputs, size) -> Plan:
     (video,) = inputs
-    keep = np.zeros(size, bool) if task.region is None else ~_inside(task.region, size)
+    region = _made_in(task, trained, size)
+    keep = lambda numbers: np.zeros((len(numbers), *size), bool) if region is None else ~region(numbers)
     return Plan(
         size=size,
         windows=forward(0, video.frames, trained.window, trained.overlap),
-        source=_source(video.read, lambda numbers: np.broadcast_to(keep, (len(numbers), *size))),
+        source=_source(video.read, keep),
         prompt=_prompt(task, trained),
         shown=(range(video.frames),),
     )
@@ -499,10 +513,13 @@ _PLANS = {
 
 def describe(task: Task) -> dict[str, Any]:
     """The task as JSON: what is not by default; files given as bytes by their length alone."""
+    name_of = lambda source: source if isinstance(source, str) else f"{len(source)} bytes"
     fields = {field.name: (getattr(task, field.name), field.default) for field in dataclasses.fields(task)}
     told = {name: value for name, (value, default) in fields.items() if value != default or name in ("task", "prompt", "seed")}
     if "size" in told:
         told["size"] = f"{task.size[1]}x{task.size[0]}"
     if "inputs" in told:
-        told["inputs"] = [each if isinstance(each, str) else f"{len(each)} bytes" for each in task.inputs]
+        told["inputs"] = [name_of(each) for each in task.inputs]
+    if "mask" in told:
+        told["mask"] = name_of(task.mask)
     return told

@@ -1,6 +1,7 @@
 """A clip of any length as windows that overlap on what is known: made one after another, kept part by part, and faded into each other.
 
-What is known of a window is what its task gives and what earlier windows made. A finished frame fades over the known frames from what
+What is known of a window is what its task gives and what earlier windows made, as latents wherever the two share them: a clip that went
+through the VAE once a window would be worn down by it. A finished frame fades over the known frames from what
 was there to what the VAE gave back, so that nowhere is a step between the two. Memory does not depend on duration: of parts and input
 only what a window or a stretch of frames needs is read.
 """
@@ -16,7 +17,7 @@ from scipy import ndimage
 
 from videodit.core.files import write_atomically
 from videodit.generation.canvas import Canvas, held
-from videodit.generation.generator import Request
+from videodit.generation.generator import Made, Request
 
 READ_FRAMES = 16  # at a time, when a finished clip is read
 
@@ -27,7 +28,7 @@ class Plan:
 
     `windows`: ranges of frames, in the order in which they are made; those that overlap share whole latents. `source(start, stop)`: what is
     given of frames, and what edits start from. `prompt(frame)`: of the window whose first new frame it is. `shown`: the finished clip, as
-    ranges of frames one after another.
+    ranges of frames one after another. `time`: frames in a latent.
     """
 
     size: tuple[int, int]
@@ -38,6 +39,7 @@ class Plan:
     strength: float = 1.0
     negative: str = ""
     seed: int = 0
+    time: int = 1
 
     @property
     def frames(self) -> int:
@@ -47,10 +49,12 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """What a window gave: `frames` uint8 `[t, H, W, 3]`, and the share of each pixel in the clip, of 255, uint8 `[t, H, W]`."""
+    """What a window gave: `frames` uint8 `[t, H, W, 3]`, and the share of each pixel in the clip, of 255, uint8 `[t, H, W]`. `latents`
+    float32 `[T', H', W', C]` of one that others go on from."""
 
     frames: np.ndarray
     weight: np.ndarray
+    latents: np.ndarray | None = None
 
 
 class Parts(Protocol):
@@ -77,13 +81,14 @@ class PartFiles:
     def __getitem__(self, number: int) -> Part:
         if number not in self._read:
             with np.load(io.BytesIO(self._path(number).read_bytes())) as stored:
-                part = Part(frames=stored["frames"], weight=stored["weight"])
+                part = Part(**stored)
             self._read = dict([*self._read.items(), (number, part)][-2:])
         return self._read[number]
 
     def __setitem__(self, number: int, part: Part) -> None:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, frames=part.frames, weight=part.weight)
+        arrays = {"frames": part.frames, "weight": part.weight, "latents": part.latents}
+        np.savez_compressed(buffer, **{name: array for name, array in arrays.items() if array is not None})
         write_atomically(self._path(number), buffer.getvalue())
 
 
@@ -107,9 +112,9 @@ def backward(start: int, known: int, window: int, overlap: int, time: int) -> tu
     return tuple(found)
 
 
-def making(plan: Plan, parts: Parts, reach: int) -> Generator[Request, np.ndarray, None]:
-    """Asks for a window at a time, is sent its clip, and keeps its part; those that are kept already are not asked for. Around what is made
-    of a frame of which the rest is given, its pixels fade into it over `reach` pixels."""
+def making(plan: Plan, parts: Parts, reach: int) -> Generator[Request, Made, None]:
+    """Asks for a window at a time, is sent what was made, and keeps its part; those that are kept already are not asked for. Around what is
+    made of a frame of which the rest is given, its pixels fade into it over `reach` pixels."""
     for number, window in enumerate(plan.windows):
         if number in parts:
             continue
@@ -117,7 +122,7 @@ def making(plan: Plan, parts: Parts, reach: int) -> Generator[Request, np.ndarra
         if canvas.given.all():
             parts[number] = Part(frames=canvas.frames, weight=np.zeros(canvas.given.shape, np.uint8))
             continue
-        clip = yield Request(
+        made = yield Request(
             prompt=plan.prompt(window.start + int(np.argmin(canvas.given.all(axis=(1, 2))))),
             negative=plan.negative,
             frames=len(window),
@@ -128,21 +133,39 @@ def making(plan: Plan, parts: Parts, reach: int) -> Generator[Request, np.ndarra
             strength=plan.strength,
         )
         weight = np.rint(255 * share_of_new(canvas.given, reach)).astype(np.uint8)
-        parts[number] = Part(frames=met(clip, canvas.given), weight=weight)
+        goes_on = number + 1 < len(plan.windows) and not canvas.given[-1].any()  # frames that `met` changes are not those of latents
+        parts[number] = Part(frames=met(made.clip, canvas.given), weight=weight, latents=made.latents if goes_on else None)
 
 
 def canvas_of(plan: Plan, parts: Parts, number: int) -> Canvas:
     """What is known of a window before it is made."""
     window = plan.windows[number]
     canvas = plan.source(window.start, window.stop)
-    frames, given = canvas.frames.copy(), canvas.given.copy()
+    frames, given, latents = canvas.frames.copy(), canvas.given.copy(), None
     for earlier, other in enumerate(plan.windows[:number]):
         both = range(max(window.start, other.start), min(window.stop, other.stop))
         if len(both):
             _lay(frames, window, parts[earlier], other, both)
             given[both.start - window.start : both.stop - window.start] = True
-    canvas = Canvas(frames=frames, given=given)
+            latents = _carried(plan, parts[earlier], window, other)
+    canvas = Canvas(frames=frames, given=given, latents=latents)
     return held(canvas) if plan.strength == 1 else canvas
+
+
+def _carried(plan: Plan, part: Part, window: range, earlier: range) -> np.ndarray | None:
+    """The latents of a window that are those of an earlier one, which made all of their frames, up to the last; NaN for the others. The
+    window's first latent, of one frame alone, is never among them."""
+    ahead, rest = divmod(window.start - earlier.start, plan.time)
+    if part.latents is None or ahead <= 0 or rest:
+        return None
+    new = (part.weight == 255).all(axis=(1, 2))
+    within = range(1, 1 + (min(earlier.stop, window.stop) - window.start - 1) // plan.time)
+    carried = np.full((within.stop, *part.latents.shape[1:]), np.nan, np.float32)
+    for number in within:
+        first = window.start - earlier.start + 1 + (number - 1) * plan.time
+        if new[first : first + plan.time].all():
+            carried[number] = part.latents[ahead + number]
+    return carried
 
 
 def met(clip: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -188,15 +211,34 @@ def _lay(frames: np.ndarray, at: range, part: Part, window: range, both: range) 
     frames[here] = np.rint(below + share * (part.frames[there] - below)).astype(np.uint8)
 
 
-def finished(plan: Plan, parts: Parts) -> Iterator[np.ndarray]:
-    """The frames of the clip, uint8 `[H, W, 3]`, once all of its parts are there."""
-    for stretch in plan.shown:
-        for start in range(stretch.start, stretch.stop, READ_FRAMES):
-            here = range(start, min(start + READ_FRAMES, stretch.stop))
-            frames = plan.source(here.start, here.stop).frames.copy()
-            for number, window in enumerate(plan.windows):
+class Finished:
+    """A clip's frames in order, as soon as the parts that are there make them final."""
+
+    def __init__(self, plan: Plan, parts: Parts):
+        self.plan, self.parts = plan, parts
+        self._left = list(plan.shown)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Those that are final now and were not given before, uint8 `[H, W, 3]`."""
+        while self._left:
+            stretch = self._left[0]
+            here = self._final(stretch[:READ_FRAMES])
+            if not here:
+                return
+            self._left[:1] = [stretch[len(here) :]] if len(here) < len(stretch) else []
+            frames = self.plan.source(here.start, here.stop).frames.copy()
+            for number, window in enumerate(self.plan.windows):
                 both = range(max(here.start, window.start), min(here.stop, window.stop))
                 if len(both):
-                    _lay(frames, here, parts[number], window, both)
+                    _lay(frames, here, self.parts[number], window, both)
             yield from frames
 
+    def _final(self, stretch: range) -> range:
+        """The first frames of a stretch in whose windows nothing is left to make."""
+        to_make = [w for n, w in enumerate(self.plan.windows) if w.stop > stretch.start and w.start < stretch.stop and n not in self.parts]
+        return stretch[: max(0, min((w.start for w in to_make), default=stretch.stop) - stretch.start)]
+
+
+def finished(plan: Plan, parts: Parts) -> Iterator[np.ndarray]:
+    """The frames of the clip, uint8 `[H, W, 3]`, once all of its parts are there."""
+    return iter(Finished(plan, parts))
