@@ -209,6 +209,26 @@ def test_known_patches_stay_as_they_are_to_the_bit_whatever_the_solver(generator
     assert (levels[0][batch["modality"] == 1] == 0).all()
 
 
+def test_what_was_generated_before_starts_from_a_little_noise_and_what_was_given_from_none(generator, config, clip):
+    history = np.zeros((9, 16, 24), bool)
+    history[1:5] = True
+    canvas = dataclasses.replace(of_pieces(9, (16, 24), [(0, clip[:5])]), history=history)
+    levels = lambda request, noise: generator._start(request, noise).level.reshape(3, 2, 3)
+    assert levels(with_canvas(canvas), 0.1).max(axis=(1, 2)).tolist() == pytest.approx([0, 0.1, 1])
+    assert levels(with_canvas(canvas), 0.1).min(axis=(1, 2)).tolist() == pytest.approx([0, 0.1, 1])
+    (made,) = generator([with_canvas(canvas)], dataclasses.replace(config.sample, history_noise=0.2))
+    kept = generator.vae.decode(generator.vae.encode(canvas.frames[None]))[0]
+    assert far(made[:1], kept[:1]) <= 1 < far(made[1:5], kept[1:5])
+
+
+def test_the_noise_of_what_was_generated_is_half_of_what_training_had_unless_it_is_said(generator, config):
+    taught = generator.model.process.known.noise
+    assert generator._history_noise(config.sample) == taught / 2
+    assert generator._history_noise(dataclasses.replace(config.sample, history_noise=0.05)) == 0.05
+    with pytest.raises(UserError, match="sample.history_noise is 1, expected 0"):
+        dataclasses.replace(config.sample, history_noise=1.0)
+
+
 def test_a_given_pixel_beside_others_in_a_patch_comes_out_as_it_went_in(generator, config, clip):
     hole = np.zeros((1, 16, 24), bool)
     hole[:, 3:10, 5:9] = True

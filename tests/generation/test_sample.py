@@ -56,6 +56,15 @@ def test_solver_rate_and_what_is_not_wanted_may_be_chosen(tiny_job, tmp_path):
         sample_command(**asked, solver="ddim")
 
 
+def test_what_is_outside_of_training_is_told_and_made(tiny_job, tmp_path, capsys):
+    arguments = ["sample", f"--workdir={tiny_job}", "--prompt=a ball", "--seconds=0", "--steps=1", f"--output={tmp_path}"]
+    assert cli.main([*arguments, "--size=16x24"]) == 0 and "trained on" not in capsys.readouterr().err
+    assert cli.main([*arguments, "--size=1000x9", "--fps=12"]) == 0
+    said = capsys.readouterr().err
+    assert "1000x9 has more than the" in said and "12 frames a second are not the 8 that were trained on" in said
+    assert len(list(tmp_path.glob("*.png"))) == 2
+
+
 def test_the_verb_writes_into_the_workdir_and_says_where(tiny_job, capsys):
     assert cli.main(["sample", f"--workdir={tiny_job}", "--prompt=a cube", "--size=24x16", "--seconds=0"]) == 0
     said = capsys.readouterr().out.strip()

@@ -76,6 +76,7 @@ def test_each_window_is_asked_for_once_with_what_was_made_before_it():
     assert [request.frames for request in asked] == [9, 9, 9, 9] == [len(window) for window in windows]
     assert asked[0].canvas is None and asked[0].seed == -7
     assert all(request.canvas.given[:5].all() and not request.canvas.given[5:].any() for request in asked[1:])
+    assert all((request.canvas.history == request.canvas.given).all() for request in asked[1:])
     assert len({request.seed for request in asked}) == 4
     assert [request.prompt for request in asked] == ["0", "9", "13", "17"]
     assert carry_out(of, parts) == []
@@ -113,6 +114,7 @@ def test_what_is_given_outside_windows_stays_to_the_bit_and_fades_inside():
     of, parts = plan((range(4, 13),), lambda n: n < 9, (range(13),)), {}
     steps = making(of, parts, reach=2)
     request = steps.send(None)
+    assert not request.canvas.history.any()
     frames = np.full((request.frames, *SIZE, 3), 109, np.uint8)  # the VAE gives back other values than it was given
     with pytest.raises(StopIteration):
         steps.send(answer(request, frames))

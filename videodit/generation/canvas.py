@@ -15,11 +15,13 @@ GREY = 127
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Canvas:
     """`frames` uint8 `[T, H, W, 3]`; `given` bool `[T, H, W]`, which of its pixels are to stay. The others are where an edit starts from,
-    and else what the VAE sees beside those that are given. `latents` float32 `[t', H', W', C]`: the first ones, where they are known already and
+    and else what the VAE sees beside those that are given. `history`, bool too: which were generated before, so that they may
+    have faults; None: none were. `latents` float32 `[t', H', W', C]`: the first ones, where they are known already and
     not to be encoded again, else NaN."""
 
     frames: np.ndarray
     given: np.ndarray
+    history: np.ndarray | None = None
     latents: np.ndarray | None = None
 
     def __post_init__(self):
@@ -74,8 +76,8 @@ def pad_to_grid(canvas: Canvas, latents: tuple[int, int, int], stride: tuple[int
     have = canvas.frames.shape[:3]
     before = (0, *((w - h) // 2 for w, h in zip(wanted[1:], have[1:])))
     pads = [(b, w - h - b) for b, w, h in zip(before, wanted, have)]
-    frames, given = np.pad(canvas.frames, [*pads, (0, 0)], mode="edge"), np.pad(canvas.given, pads, mode="edge")
-    return dataclasses.replace(canvas, frames=frames, given=given)
+    padded = {name: np.pad(each, pads, mode="edge") for name in ("given", "history") if (each := getattr(canvas, name)) is not None}
+    return dataclasses.replace(canvas, frames=np.pad(canvas.frames, [*pads, (0, 0)], mode="edge"), **padded)
 
 
 def known_tokens(given: np.ndarray, stride: tuple[int, int, int], patch: tuple[int, int, int]) -> np.ndarray:
@@ -86,12 +88,24 @@ def known_tokens(given: np.ndarray, stride: tuple[int, int, int], patch: tuple[i
     return latents.reshape(-1, patch[0], rows, columns).all(axis=1)
 
 
-def known_latents(vae: TrainedVAE, patch: tuple[int, int, int], canvas: Canvas, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The latents of a canvas, float32 of `shape` `[T', H', W', C]`, and which of their tokens are known."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Known:
+    """What is known of a clip's latents: `latents` float32 `[T', H', W', C]`; of each token, bool `[T' / pt, H' / ph, W' / pw]`, is it
+    `known`, and if so, does it hold what was generated before, `history`?"""
+
+    latents: np.ndarray
+    known: np.ndarray
+    history: np.ndarray
+
+
+def known_latents(vae: TrainedVAE, patch: tuple[int, int, int], canvas: Canvas, shape: tuple[int, ...]) -> Known:
+    """Of a canvas as latents of `shape` `[T', H', W', C]`."""
     stride = vae.model.config.stride
     whole = pad_to_grid(canvas, shape[:3], stride)
     latents = vae.encode(whole.frames[None])[0]
     if canvas.latents is not None:
         first = latents[: len(canvas.latents)]
         np.copyto(first, canvas.latents, where=~np.isnan(canvas.latents))
-    return latents, known_tokens(whole.given, stride, patch)
+    known = known_tokens(whole.given, stride, patch)
+    history = np.zeros_like(known) if whole.history is None else known & ~known_tokens(~whole.history, stride, patch)
+    return Known(latents=latents, known=known, history=history)

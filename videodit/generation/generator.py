@@ -1,6 +1,7 @@
 """From prompts of any sizes to clips: prompts packed into rows, one flow for all of them, decoded each at its own size.
 
-What is known of a clip stays at noise level 0, to the bit; what an edit starts from begins at a level of its own. Where guidance acts, each
+What is given of a clip stays at noise level 0, to the bit; what an edit starts from begins at a level of its own, and what was generated
+before at a low one. Where guidance acts, each
 clip lies in its row twice, with its prompt and with its negative prompt, so that one pass gives both velocities.
 """
 
@@ -120,7 +121,7 @@ class Generator:
 
     def make(self, requests: Sequence[Request], settings: SampleConfig) -> "list[Made]":
         """The clips with their latents, in the order of `requests`."""
-        starts = [self._start(request) for request in requests]
+        starts = [self._start(request, self._history_noise(settings)) for request in requests]
         units = self._units(requests, starts, settings.guidance.acts, self.fps / settings.fps)
         step = math.lcm(ROW_STEP, row_multiple(self.model.config.attention))
         length = max(self.row_length, math.ceil(max(map(_length, units)) / step) * step)
@@ -164,29 +165,33 @@ class Generator:
         with jax.set_mesh(self.mesh):
             return np.asarray(solve(*arguments, jax.device_put(batch, shardings), jax.device_put(levels, by_rows)))
 
-    def _start(self, request: Request) -> "Start":
+    def _history_noise(self, settings: SampleConfig) -> float:
+        """By default half of the most that training had."""
+        most = self.model.process.known.noise
+        return most / 2 if settings.history_noise is None else settings.history_noise
+
+    def _start(self, request: Request, history_noise: float) -> "Start":
         shape = self.latent_shape(request)
         noise = start_noise(request.seed, shape)
         patch = self.model.config.patch
         if request.canvas is None:
-            return Start(latents=noise, level=np.ones(grid(shape, patch), np.float32).ravel())
-        latents, known = known_latents(self.vae, patch, request.canvas, shape)
-        if known.all():
+            return Start(latents=noise, level=np.ones(grid(shape, patch), np.float32).ravel(), known=np.zeros(grid(shape, patch), bool))
+        found = known_latents(self.vae, patch, request.canvas, shape)
+        if found.known.all():
             raise UserError("everything of a clip is given: leave something to make, a patch of it at least")
-        level = np.where(known, 0.0, request.strength).astype(np.float32)
+        level = np.where(found.known, np.where(found.history, history_noise, 0.0), request.strength).astype(np.float32)
         of_latent = level
         for axis, times in enumerate(patch):
             of_latent = of_latent.repeat(times, axis=axis)
         of_latent = of_latent[..., None]
-        return Start(latents=(1 - of_latent) * latents + of_latent * noise, level=level.ravel())
+        return Start(latents=(1 - of_latent) * found.latents + of_latent * noise, level=level.ravel(), known=found.known)
 
     def _with_given(self, clip: np.ndarray, request: Request, start: "Start") -> np.ndarray:
         """The clip with those given pixels that share a token with others, which were made anew, as they were given."""
         if request.canvas is None:
             return clip
-        shape, stride, patch = self.latent_shape(request), self.vae.model.config.stride, self.model.config.patch
-        known = start.level.reshape(grid(shape, patch)) == 0
-        pixels = known.repeat(patch[0], axis=0)
+        stride, patch = self.vae.model.config.stride, self.model.config.patch
+        pixels = start.known.repeat(patch[0], axis=0)
         pixels = np.concatenate([pixels[:1], pixels[1:].repeat(stride[0], axis=0)])
         for axis in (1, 2):
             pixels = pixels.repeat(stride[axis] * patch[axis], axis=axis)
@@ -209,10 +214,12 @@ class Generator:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Start:
-    """Where the flow of a clip begins: `latents` float32 `[T', H', W', C]`, and the noise `level` of each of its tokens, float32 `[m]`."""
+    """Where the flow of a clip begins: `latents` float32 `[T', H', W', C]`, the noise `level` of each of its tokens, float32 `[m]`, and which
+    of them are `known`, bool on their grid."""
 
     latents: np.ndarray
     level: np.ndarray
+    known: np.ndarray
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

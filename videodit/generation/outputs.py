@@ -233,7 +233,7 @@ def _check_folder(folder: epath.Path) -> None:
 
 
 def _record(task: Task, settings: SampleConfig, generator: Generator) -> dict[str, Any]:
-    chosen = ("solver", "steps", "guidance", "negative", "shift", "fps")
+    chosen = ("solver", "steps", "guidance", "negative", "shift", "fps", "history_noise")
     record = {
         "task": describe(task),
         "settings": {name: value for name, value in to_dict(settings).items() if name in chosen},

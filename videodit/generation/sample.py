@@ -184,7 +184,7 @@ def sample_command(
     names = [name_of(each, size_for(each, trained)) for each in tasks]
     if prompts is not None:  # equal prompts are outputs of their own
         names = [f"{number:05d}-{name}" for number, name in enumerate(names)]
-    tell_range(generator, [(each, size_for(each, trained)) for each in tasks])
+    tell_range(generator, chosen.fps, [size_for(each, trained) for each in tasks])
     paths = []
     for path in write_clips(generator, tasks, chosen, folder, names, preview=preview, show=show):
         paths.append(path)
@@ -192,11 +192,14 @@ def sample_command(
     return paths
 
 
-def tell_range(generator: Generator, asked: list[tuple[Task, tuple[int, int]]]) -> None:
-    """Says on stderr which sizes are larger than any that was trained on; they are made all the same."""
+def tell_range(generator: Generator, fps: float, sizes: list[tuple[int, int]]) -> None:
+    """Says on stderr what is outside of what was trained on: larger (height, width), another rate. It is made all the same; longer clips are
+    windows of what was trained on."""
     policy = generator.policy
     most = policy.max_tokens * policy.grid[1] * policy.grid[2]
-    beyond = sorted({size for _, size in asked if size[0] * size[1] > most})
+    beyond = sorted({size for size in sizes if size[0] * size[1] > most})
     if beyond:
-        sizes = ", ".join(f"{width}x{height}" for height, width in beyond)
-        print(f"sample: {sizes} has more than the {most:,} pixels a frame that were trained on; quality may be less", file=sys.stderr)
+        named = ", ".join(f"{width}x{height}" for height, width in beyond)
+        print(f"sample: {named} has more than the {most:,} pixels a frame that were trained on; quality may be less", file=sys.stderr)
+    if fps != policy.fps:
+        print(f"sample: {fps:g} frames a second are not the {policy.fps:g} that were trained on; motion may be less true", file=sys.stderr)

@@ -142,13 +142,16 @@ def canvas_of(plan: Plan, parts: Parts, number: int) -> Canvas:
     window = plan.windows[number]
     canvas = plan.source(window.start, window.stop)
     frames, given, latents = canvas.frames.copy(), canvas.given.copy(), None
+    history = np.zeros_like(given)
     for earlier, other in enumerate(plan.windows[:number]):
         both = range(max(window.start, other.start), min(window.stop, other.stop))
         if len(both):
             _lay(frames, window, parts[earlier], other, both)
-            given[both.start - window.start : both.stop - window.start] = True
+            here = slice(both.start - window.start, both.stop - window.start)
+            history[here] |= parts[earlier].weight[both.start - other.start : both.stop - other.start] == 255
+            given[here] = True
             latents = _carried(plan, parts[earlier], window, other)
-    canvas = Canvas(frames=frames, given=given, latents=latents)
+    canvas = Canvas(frames=frames, given=given, history=history, latents=latents)
     return held(canvas) if plan.strength == 1 else canvas
 
 

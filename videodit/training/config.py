@@ -177,7 +177,9 @@ class SampleConfig:
     is its scale.
 
     Heun's method costs 2 evaluations a step and one in the last, all others 1; "sde-dpm++" draws new noise in each step. `negative`: what
-    samples are led away from, by default the empty caption. `fps`: frames a second.
+    samples are led away from, by default the empty caption. `fps`: frames a second. `history_noise`: the noise level from which a clip of
+    several windows makes again what it goes on from, so that faults do not add up (stabilisation; Chen et al., "Diffusion Forcing", 2024);
+    None: half of the most that training gave to what is known, `process.known.noise`.
     `prompts`, `sizes` (height, width) and `frames` are of the samples drawn while training; no prompts draws captions of held-out clips.
     """
 
@@ -187,6 +189,7 @@ class SampleConfig:
     negative: str = ""
     shift: ShiftConfig | float = 1.0
     fps: float = 8.0
+    history_noise: float | None = None
     prompts: tuple[str, ...] = ()
     count: int = 8
     sizes: tuple[tuple[int, int], ...] = ((40, 40),)
@@ -196,6 +199,10 @@ class SampleConfig:
     def __post_init__(self):
         if self.steps < 1:
             raise UserError(f"sample.steps is {self.steps}, expected 1 or more")
+        if self.history_noise is not None and not 0 <= self.history_noise < 1:
+            raise UserError(
+                f"sample.history_noise is {self.history_noise:g}, expected 0, which takes what was made as it is, to less than 1"
+            )
         check_shift(self.shift, "sample.shift")
         if not isinstance(self.guidance, GuidanceConfig):
             object.__setattr__(self, "guidance", GuidanceConfig(scale=self.guidance))
