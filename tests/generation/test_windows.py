@@ -5,7 +5,7 @@ import pytest
 
 from videodit.generation.canvas import Canvas
 from videodit.generation.generator import Made
-from videodit.generation.windows import Finished, Part, PartFiles, Plan, backward, finished, forward, making, met, share_of_new
+from videodit.generation.windows import Finished, Part, PartFiles, Plan, Whole, backward, finished, forward, making, met, share_of_new
 
 SIZE = (4, 6)
 
@@ -145,6 +145,15 @@ def test_frames_are_final_once_all_windows_that_hold_them_are_made():
         parts |= {} if number is None else {number: made[number]}
         counts.append(len(list(frames)))
     assert counts == [0, 8, 8, 13]
+
+
+def test_a_clip_that_was_made_reads_as_an_input_does():
+    of, parts = plan((range(0, 9),), lambda n: n != 4, (range(9),)), {}
+    carry_out(of, parts)
+    clip, frames = Whole(of, parts), np.stack(list(finished(of, parts)))
+    assert clip.frames == 9
+    np.testing.assert_array_equal(clip.read(3, 6), frames[3:6])
+    np.testing.assert_array_equal(clip.read(-2, 12), frames[[0, 0, *range(9), 8, 8, 8]])
 
 
 def test_new_pixels_count_whole_and_known_ones_less_the_further_they_are():

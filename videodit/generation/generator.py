@@ -72,7 +72,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Made:
-    """What became of a request: `clip` uint8 `[T, H, W, 3]`, and `latents` float32 `[T', H', W', C]`, as it is before the VAE decodes it."""
+    """What became of a request: `clip` uint8 `[T, H, W, 3]`, and `latents` float32 `[T', H', W', C]`, of which the VAE decoded it."""
 
     clip: np.ndarray
     latents: np.ndarray
@@ -214,8 +214,8 @@ class Generator:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Start:
-    """Where the flow of a clip begins: `latents` float32 `[T', H', W', C]`, the noise `level` of each of its tokens, float32 `[m]`, and which
-    of them are `known`, bool on their grid."""
+    """Where the flow of a clip begins: `latents` float32 `[T', H', W', C]`, the noise `level` of each of its tokens, float32 `[m]`, and
+    which of them are `known`, bool on their grid."""
 
     latents: np.ndarray
     level: np.ndarray

@@ -143,7 +143,7 @@ def write_clips(
 
 
 class _Output(contextlib.AbstractContextManager):
-    """A clip on its way to its files. One of several windows keeps its parts, and a video that grows, in a folder, which goes at the end."""
+    """A clip on its way to its files. One of several windows keeps parts, and a video that grows, in a folder, which goes at the end."""
 
     def __init__(self, folder: epath.Path, name: str, record: dict[str, Any], *, windows: int, fps: float, preview: bool):
         self.name, self.windows = name, windows

@@ -10,7 +10,7 @@ import numpy as np
 from videodit.generation.generator import Generator as ClipGenerator
 from videodit.generation.generator import Made, Request
 from videodit.generation.tasks import Task, Trained, before, plan
-from videodit.generation.windows import Parts, Plan, finished, making
+from videodit.generation.windows import Parts, Plan, Whole, finished, making
 from videodit.training.config import SampleConfig
 
 AT_ONCE = 2  # times the generator's rows: the more tasks to choose from, the fuller rows are
@@ -59,7 +59,7 @@ class _UnderWay:
         if first is not None:
             of, parts = plan(first, trained), parts_of(0)
             yield from making(of, parts, reach)
-            base = np.stack(list(finished(of, parts)))
+            base = Whole(of, parts)
         self.plan, self.parts = plan(task, trained, base), parts_of(1)
         yield from making(self.plan, self.parts, reach)
 

@@ -193,8 +193,8 @@ def sample_command(
 
 
 def tell_range(generator: Generator, fps: float, sizes: list[tuple[int, int]]) -> None:
-    """Says on stderr what is outside of what was trained on: larger (height, width), another rate. It is made all the same; longer clips are
-    windows of what was trained on."""
+    """Says on stderr what is outside of what was trained on: larger (height, width), another rate. It is made all the same; longer clips
+    are windows as long as those that were trained on."""
     policy = generator.policy
     most = policy.max_tokens * policy.grid[1] * policy.grid[2]
     beyond = sorted({size for size in sizes if size[0] * size[1] > most})

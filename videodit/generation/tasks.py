@@ -4,7 +4,7 @@
 it the windows to sample (`windows.Plan`): which of their frames are given, and what the others start from.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from dataclasses import dataclass
 import functools
@@ -19,7 +19,7 @@ from videodit.core.flags import parse_size
 from videodit.data.sizes import on_time_grid
 from videodit.generation.canvas import GREY, Canvas, group_of
 from videodit.generation.inputs import Input, Source, size_of
-from videodit.generation.windows import Plan, backward, forward
+from videodit.generation.windows import Plan, Whole, backward, forward
 
 Kind = Literal["text", "image", "extend", "fill", "loop", "connect", "blend", "edit", "vary"]
 
@@ -69,7 +69,7 @@ class Task:
       direction: of "extend".
       missing: of "fill", (from, to) in seconds of the input.
       region: what of the picture is made, (left, top, right, bottom) as shares of its sides.
-      mask: the same as a picture or a video, like an input, which is white where the clip is made; it is laid over the clip as the input is.
+      mask: the same as a picture or a video that is white where the clip is made, laid over the clip as its input is.
       strength: how much of what a clip starts from is lost in noise before it is made anew, more than 0 to 1. Edits and variations start
         from the input, blends from both mixed, what is missing or connects from a cross-fade of what is around it, and a loop's way back
         from the video played backwards.
@@ -164,7 +164,7 @@ class Trained:
         return max(self.time, self.overlap - 1)
 
 
-def plan(task: Task, trained: Trained, base: np.ndarray | None = None) -> Plan:
+def plan(task: Task, trained: Trained, base: Input | Whole | None = None) -> Plan:
     """How the task's clip is made; a loop of the prompt alone is made of `base`, a clip made before (`before`).
 
     Raises UserError where the task cannot be done with these inputs.
@@ -172,7 +172,7 @@ def plan(task: Task, trained: Trained, base: np.ndarray | None = None) -> Plan:
     size = size_for(task, trained)
     inputs = [] if task.task == "image" else [Input(source, size, trained.fps) for source in task.inputs]
     if base is not None:
-        inputs = [_Array(base)]
+        inputs = [base]
     made = _PLANS[task.task](task, trained, inputs, size)
     in_part = task.region is not None or task.mask is not None
     usual = 1.0 if task.task == "fill" and in_part else STRENGTHS.get(task.task, 1.0)  # what was in a region goes
@@ -194,20 +194,6 @@ def before(task: Task, trained: Trained) -> Task | None:
     if most < 1:
         raise UserError(f"a loop of {frames} frames has no room to go over: ask for {(1 + trained.time) / trained.fps:g} seconds or more")
     return dataclasses.replace(task, task="text", strength=None, seconds=(frames - _gap(frames, trained)) / trained.fps)
-
-
-@dataclass(frozen=True, eq=False)
-class _Array:
-    """An `Input` of a clip that was made here."""
-
-    clip: np.ndarray
-
-    @property
-    def frames(self) -> int:
-        return len(self.clip)
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        return self.clip[np.clip(np.arange(start, stop), 0, len(self.clip) - 1)]
 
 
 def _frames(seconds: float, trained: Trained) -> int:
@@ -348,7 +334,7 @@ def _fill(task, trained, inputs, size) -> Plan:
         raise UserError("all of the video is missing: leave something of it, or ask for task text")
 
     def given(numbers: np.ndarray) -> np.ndarray:
-        missing = (numbers >= 0) & (numbers < video.frames) & frames[np.clip(numbers, 0, video.frames - 1)]
+        missing = frames[np.clip(numbers, 0, video.frames - 1)]  # windows may reach beyond a video that has no beginning or no end
         return ~missing if region is None else ~(missing[:, None, None] & region(numbers))
 
     edges = np.flatnonzero(np.diff(np.concatenate([[0], frames.astype(int), [0]]))).reshape(-1, 2)
@@ -359,34 +345,35 @@ def _fill(task, trained, inputs, size) -> Plan:
         return cross_fade(ends[0], ends[-1], last - first)
 
     def read(start: int, stop: int) -> np.ndarray:
-        found = video.read(start, stop)
+        found, numbers = video.read(start, stop), np.clip(np.arange(start, stop), 0, video.frames - 1)
         for first, last in edges.tolist() if region is None else ():
-            here = range(max(start, first), min(stop, last))
-            if len(here):
-                found[here.start - start : here.stop - start] = faded(first, last)[here.start - first : here.stop - first]
+            here = (numbers >= first) & (numbers < last)
+            if here.any():
+                found[here] = faded(first, last)[numbers[here] - first]
         return found
 
-    windows: list[range] = []
-    for start, stop in edges:
-        if region is not None and stop - start > trained.window:  # more than a window, one after another
-            before, after = (start and min(trained.overlap, on_time_grid(int(start), trained.time))), trained.known
-            windows += forward(start - before, min(stop + after, video.frames), trained.window, trained.overlap)
-        else:
-            if region is None:
-                _check_gap(int(stop - start), trained, "what is missing", at_end=start == 0 or stop == video.frames)
-            windows.append(_around(int(start), int(stop), video.frames, trained))
+    windows = [window for start, stop in edges.tolist() for window in _windows_of_gap(start, stop, video.frames, trained)]
     shown = (range(video.frames),)
     return Plan(size=size, windows=tuple(windows), source=_source(read, given), prompt=lambda frame: task.prompt, shown=shown)
 
 
-def _check_gap(frames: int, trained: Trained, what: str, at_end: bool = False) -> None:
-    """Raises UserError where frames between others, or before or after others, are more than a window can make."""
-    most = max(trained.time, trained.window - trained.time - (0 if at_end else 1))
-    if frames > most:
-        raise UserError(
-            f"{what} is {frames / trained.fps:g} seconds long, more than the {most / trained.fps:g} that one window can make beside known "
-            "frames: cut it out, and extend what is there"
-        )
+def _windows_of_gap(start: int, stop: int, frames: int, trained: Trained) -> Sequence[range]:
+    """Windows that make frames `start` to `stop` - 1 of `frames`, the others of which are known. A gap that one window cannot make beside
+    known frames is made forward, and its last window meets what comes after; without anything before it, backward."""
+    window, overlap, time = trained.window, trained.overlap, trained.time
+    if stop - start <= max(time, window - time - (0 if start == 0 or stop == frames else 1)) and stop - start < frames:
+        return (_around(start, stop, frames, trained),)
+    if start == 0 and stop < frames:
+        return backward(0, stop, window, trained.known, time)
+    known = min(overlap, on_time_grid(start, time)) if start else 0
+    if stop == frames:
+        return forward(start - known, stop, window, overlap)
+    found: list[range] = []
+    while stop - start > max(time, window - time - 1):
+        new = min(window - known, (stop - start - 1) // time * time)  # a frame at least is left to the last window
+        found.append(range(start - known, start + new))
+        start, known = start + new, overlap
+    return *found, _around(start, stop, frames, trained)
 
 
 def _around(start: int, stop: int, frames: int, trained: Trained) -> range:
@@ -420,7 +407,6 @@ def _loop(task, trained, inputs, size) -> Plan:
                 f"a loop of {task.seconds:g} seconds has no room after a video of {count / trained.fps:g}: ask for more, "
                 f"e.g. {(count + gap) / trained.fps:g}"
             )
-    _check_gap(gap, trained, "a loop's way back")
     return _joined(task, trained, size, video, video, gap, closed=True)
 
 
@@ -429,18 +415,13 @@ def _connect(task, trained, inputs, size) -> Plan:
     gap = trained.time * max(1, (trained.window - 1) // trained.time - 1)
     if task.seconds is not None:
         gap = -(-max(1, round(task.seconds * trained.fps)) // trained.time) * trained.time
-    _check_gap(gap, trained, "what lies between")
     return _joined(task, trained, size, first, second, gap, closed=False)
 
 
 def _joined(task, trained, size, first, second, gap: int, closed: bool) -> Plan:
     """`first`, `gap` new frames, `second`; `closed`: both are one, and what fades in of its beginning goes to the front."""
-    time = trained.time
-    room = max(0, trained.window - 1 - gap) // time
-    after = max(1, room - room // 2)
-    left = min(max(0, room - after), (first.frames - 1) // time)
     join = first.frames + gap
-    window = range(first.frames - 1 - left * time, join + after * time)
+    windows = _windows_of_gap(first.frames, join, join + second.frames, trained)
 
     @functools.cache
     def between() -> np.ndarray:
@@ -457,10 +438,10 @@ def _joined(task, trained, size, first, second, gap: int, closed: bool) -> Plan:
 
     shown = (range(join + second.frames),)
     if closed:
-        faded = min(after * time, first.frames)
+        faded = min(windows[-1].stop - join, first.frames)
         shown = range(join, join + faded), range(faded, join)
     source = _source(read, lambda frames: (frames < first.frames) | (frames >= join))
-    return Plan(size=size, windows=(window,), source=source, prompt=lambda frame: task.prompt, shown=shown)
+    return Plan(size=size, windows=tuple(windows), source=source, prompt=lambda frame: task.prompt, shown=shown)
 
 
 def _blend(task, trained, inputs, size) -> Plan:

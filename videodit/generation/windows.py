@@ -229,17 +229,41 @@ class Finished:
             if not here:
                 return
             self._left[:1] = [stretch[len(here) :]] if len(here) < len(stretch) else []
-            frames = self.plan.source(here.start, here.stop).frames.copy()
-            for number, window in enumerate(self.plan.windows):
-                both = range(max(here.start, window.start), min(here.stop, window.stop))
-                if len(both):
-                    _lay(frames, here, self.parts[number], window, both)
-            yield from frames
+            yield from _frames_at(self.plan, self.parts, here)
 
     def _final(self, stretch: range) -> range:
         """The first frames of a stretch in whose windows nothing is left to make."""
         to_make = [w for n, w in enumerate(self.plan.windows) if w.stop > stretch.start and w.start < stretch.stop and n not in self.parts]
         return stretch[: max(0, min((w.start for w in to_make), default=stretch.stop) - stretch.start)]
+
+
+def _frames_at(plan: Plan, parts: Parts, here: range) -> np.ndarray:
+    """Final frames, uint8 `[t, H, W, 3]`."""
+    frames = plan.source(here.start, here.stop).frames.copy()
+    for number, window in enumerate(plan.windows):
+        both = range(max(here.start, window.start), min(here.stop, window.stop))
+        if len(both):
+            _lay(frames, here, parts[number], window, both)
+    return frames
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """A clip in one stretch, all of whose parts are there, to be read as an `Input` is."""
+
+    plan: Plan
+    parts: Parts
+
+    @property
+    def frames(self) -> int:
+        return self.plan.frames
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Frames from `start` to `stop` - 1, uint8 `[t, H, W, 3]`; those before the first are as the first, those after the last as it."""
+        (shown,) = self.plan.shown
+        first, last = (min(max(0, frame), len(shown) - 1) for frame in (start, stop - 1))
+        found = _frames_at(self.plan, self.parts, shown[first : last + 1])
+        return found[np.clip(np.arange(start, stop) - first, 0, len(found) - 1)]
 
 
 def finished(plan: Plan, parts: Parts) -> Iterator[np.ndarray]:
