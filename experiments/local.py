@@ -2,9 +2,10 @@
 
 Variants: `vae` trains the autoencoder, `dit` the transformer on its latents; `launch/local.sh` runs both and what lies between.
 
-On 2 CPU cores the whole job takes 13 minutes and 1.7 GiB: the VAE 3.5 minutes to 28.0 dB on held-out clips, the transformer (3.3 M
-parameters) 7.5 minutes. It should reach, on combinations of shape, colour, motion and direction that it never saw, 100 % of colours, 80 % of
-shapes and 99 % of directions as the judge sees them. Half of its clips are given in part, for the tasks of `videodit sample --task`.
+On 2 CPU cores that multiply matrices at 211 GFLOP/s the whole job takes 13 minutes and 1.7 GiB: the VAE 3.5 minutes to 28.0 dB on held-out
+clips, the transformer (3.3 M parameters) 7.5 minutes; at 124 GFLOP/s it takes 28 minutes. It should reach, on combinations of shape,
+colour, motion and direction that it never saw, 100 % of colours, 80 % of shapes and 99 % of directions as the judge sees them. Half of its
+clips are given in part, for the tasks of `videodit sample --task`.
 """
 
 import ml_collections

@@ -285,7 +285,8 @@ def _define_sample(values: flags.FlagValues) -> None:
     text("missing", "fill: what times are made, in seconds, e.g. 0.5-1.0,2-3")
     text("region", "fill, edit, vary: what of the picture is made: left,top,right,bottom as shares, e.g. 0.25,0.25,0.75,0.75")
     text("mask", "fill, edit, vary: the same as a picture or video that is white where the clip is made")
-    meaning = "edit, vary, blend: how much of the input is made anew, more than 0 to 1 (default: 0.7, 0.85, 0.6)"
+    meaning = "how much of what a clip starts from is made anew, more than 0 to 1 (default: edit 0.7, vary 0.85, blend 0.6, fill 0.9, "
+    meaning += "of a region 1, connect 0.8, loop 0.7)"
     flags.DEFINE_float("strength", None, meaning, flag_values=values)
     text("size", "WIDTHxHEIGHT in pixels, trained on or not (default: as the first input is trained, else the config's first)")
     meaning = "duration, or of extend and connect what is added; 0 asks for one frame, a png (default: as long as clips are trained)"
