@@ -124,6 +124,13 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_made(gen
         list(write_clips(generator, [Task(prompt="a", size=SIZE)], generator.settings, tmp_path / "file" / "out", ["x"]))
 
 
+def test_of_several_tasks_the_one_that_cannot_be_done_is_named_before_anything_is_made(write, tmp_path):
+    short = media.encode_video(np.zeros((3, *SIZE, 3), np.uint8), 8.0)
+    with pytest.raises(UserError, match="task 2 of 2, blend: the shorter video has 3 frames"):
+        write(Task(prompt="a", size=SIZE), Task(task="blend", inputs=(short, short), size=SIZE))
+    assert not list(tmp_path.glob("out/*.*"))
+
+
 def test_prompts_are_lines_or_tasks(tmp_path):
     (tmp_path / "a.txt").write_text("a red ball\n\n  a blue cube \n")
     default = Task(size=SIZE, seed=5)

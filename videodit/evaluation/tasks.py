@@ -423,7 +423,7 @@ MEASURES: dict[str, Callable[[Study], tuple[list[Row], list[np.ndarray]]]] = {
 
 def to_text(rows: list[Row]) -> str:
     """The table in Markdown, readable as it is."""
-    number = lambda value: "" if value is None or value != value else f"{value:.2f}"
+    number = lambda value: "" if value is None or value != value else f"{value:.3f}" if 5e-4 < abs(value) < 0.2 else f"{value:.2f}"
     lines = ["| task | measure | ours | untrained | copy | true | aim | reached |", "|" + " --- |" * 8]
     for row in rows:
         reached = "" if row.reached is None else "yes" if row.reached else "**no**"

@@ -21,7 +21,7 @@ from videodit.evaluation.pictures import beside, strip
 from videodit.generation.generator import Generator
 from videodit.generation.inputs import digest
 from videodit.generation.perform import Progress, perform, trained_of, windows_of
-from videodit.generation.tasks import Task, describe, read_task
+from videodit.generation.tasks import Task, Trained, describe, read_task
 from videodit.generation.windows import Finished, PartFiles, Parts, Plan, finished
 from videodit.training.config import SampleConfig
 
@@ -117,7 +117,7 @@ def write_clips(
     _check_folder(folder)
     trained = trained_of(generator, settings)
     records = [_record(task, settings, generator) for task in tasks]
-    counts = [windows_of(task, trained) for task in tasks]
+    counts = _counts(tasks, trained)
     names = _free_names(folder, names, records)
     left: dict[str, tuple[Task, _Output]] = {}
     for task, name, record, count in zip(tasks, names, records, counts):
@@ -230,6 +230,17 @@ def _check_folder(folder: epath.Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"output {str(folder)!r} cannot be written to ({error.strerror or error}): name another folder") from error
+
+
+def _counts(tasks: Sequence[Task], trained: Trained) -> list[int]:
+    """The windows of each task. Raises UserError where one cannot be done, and of several says which."""
+    counts = []
+    for number, task in enumerate(tasks, 1):
+        try:
+            counts.append(windows_of(task, trained))
+        except UserError as error:
+            raise UserError(f"task {number} of {len(tasks)}, {task.task}: {error}" if len(tasks) > 1 else str(error)) from error
+    return counts
 
 
 def _record(task: Task, settings: SampleConfig, generator: Generator) -> dict[str, Any]:
