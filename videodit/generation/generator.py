@@ -166,9 +166,8 @@ class Generator:
             return np.asarray(solve(*arguments, jax.device_put(batch, shardings), jax.device_put(levels, by_rows)))
 
     def _history_noise(self, settings: SampleConfig) -> float:
-        """By default half of the most that training had."""
-        most = self.model.process.known.noise
-        return most / 2 if settings.history_noise is None else settings.history_noise
+        """By default the most that training had."""
+        return self.model.process.known.noise if settings.history_noise is None else settings.history_noise
 
     def _start(self, request: Request, history_noise: float) -> "Start":
         shape = self.latent_shape(request)

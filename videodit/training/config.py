@@ -179,7 +179,7 @@ class SampleConfig:
     Heun's method costs 2 evaluations a step and one in the last, all others 1; "sde-dpm++" draws new noise in each step. `negative`: what
     samples are led away from, by default the empty caption. `fps`: frames a second. `history_noise`: the noise level from which a clip of
     several windows makes again what it goes on from, so that faults do not add up (stabilisation; Chen et al., "Diffusion Forcing", 2024);
-    None: half of the most that training gave to what is known, `process.known.noise`.
+    None: the most that training gave to what is known, `process.known.noise`.
     `prompts`, `sizes` (height, width) and `frames` are of the samples drawn while training; no prompts draws captions of held-out clips.
     """
 
