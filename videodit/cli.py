@@ -137,8 +137,9 @@ def _sample(call: Call) -> None:
     from videodit.sharding.mesh import MeshConfig
 
     said = {name: values[name].value for name in ("task", "prompt", "seconds", "seed", "direction", "mask", "strength")}
-    said |= {"inputs": [*values.input, *call.positional], "at": values.at and parse_times(values.at)}
-    said |= {"missing": values.missing and parse_spans(values.missing), "region": values.region and parse_region(values.region)}
+    said |= {"inputs": [*values.input, *call.positional], "at": values.at and flags_lib.parse_times(values.at)}
+    said["missing"] = values.missing and flags_lib.parse_spans(values.missing)
+    said["region"] = values.region and flags_lib.parse_region(values.region)
     said["size"] = values.size and flags_lib.parse_size(values.size)
     said["storyboard"] = read_storyboard(values.storyboard) if values.storyboard else ()
     task = read_task({name: value for name, value in said.items() if value not in (None, [], ())})
@@ -151,7 +152,7 @@ def _sample(call: Call) -> None:
         prompts=values.prompts,
         output=values.output,
         preview=values.preview,
-        mesh=config_lib.read(MeshConfig, parse_axes(values.mesh), "mesh") if values.mesh else None,
+        mesh=config_lib.read(MeshConfig, flags_lib.parse_axes(values.mesh), "mesh") if values.mesh else None,
         show=progress_line() if sys.stderr.isatty() else None,
         steps=values.steps,
         guidance=values.guidance,
@@ -206,44 +207,6 @@ def _inspect(call: Call) -> None:
     else:
         found = inspect.inspect(place)
     print(json.dumps(found) if call.flags.json else inspect.to_text(found))
-
-
-def parse_times(text: str) -> tuple[float | str, ...]:
-    """Returns seconds from `0,1.5,end`."""
-    try:
-        return tuple(each if each == "end" else float(each) for each in text.split(","))
-    except ValueError:
-        raise UserError(f"--at is {text!r}, expected seconds with commas between, or end, e.g. 0,1.5,end") from None
-
-
-def parse_spans(text: str) -> tuple[tuple[float, float], ...]:
-    """Returns (from, to) in seconds from `0.5-1.0,2-3`."""
-    try:
-        spans = [tuple(map(float, each.split("-"))) for each in text.split(",")]
-    except ValueError:
-        spans = [()]
-    if any(len(span) != 2 for span in spans):
-        raise UserError(f"--missing is {text!r}, expected seconds FROM-TO with commas between, e.g. 0.5-1.0,2-3")
-    return tuple(spans)
-
-
-def parse_region(text: str) -> tuple[float, ...]:
-    """Returns (left, top, right, bottom) from `0.25,0.25,0.75,0.75`."""
-    try:
-        sides = tuple(map(float, text.split(",")))
-    except ValueError:
-        sides = ()
-    if len(sides) != 4:
-        raise UserError(f"--region is {text!r}, expected left,top,right,bottom as shares of the picture, e.g. 0.25,0.25,0.75,0.75")
-    return sides
-
-
-def parse_axes(text: str) -> dict[str, int]:
-    """Returns the axes of a mesh from `fsdp=4,tensor=2`."""
-    try:
-        return {name: int(size) for name, size in (each.split("=") for each in text.split(","))}
-    except ValueError:
-        raise UserError(f"--mesh is {text!r}, expected devices along axes, e.g. fsdp=4,tensor=2") from None
 
 
 def _define_output(meaning: str) -> Callable[[flags.FlagValues], None]:

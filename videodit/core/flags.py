@@ -1,4 +1,4 @@
-"""A config from the command line: `--config=FILE.py[:variant]` and its `--config.a.b=value` overrides."""
+"""Values from the command line: a config, `--config=FILE.py[:variant]` with its `--config.a.b=value` overrides, and what flags spell."""
 
 from collections.abc import Sequence
 import re
@@ -91,7 +91,9 @@ def _to_tuples(config: ml_collections.ConfigDict) -> None:
     for key in list(config):
         if isinstance(config[key], ml_collections.ConfigDict):
             _to_tuples(config[key])
-        elif isinstance(config[key], (list, tuple)) and not any(isinstance(each, (dict, ml_collections.ConfigDict)) for each in config[key]):
+        elif isinstance(config[key], (list, tuple)) and not any(
+            isinstance(each, (dict, ml_collections.ConfigDict)) for each in config[key]
+        ):
             value = as_tuple(list(config[key]))
             del config[key]  # a ConfigDict holds on to a field's type
             config[key] = value
@@ -120,3 +122,41 @@ def parse_size(text: str, name: str = "--size") -> tuple[int, int]:
     if not match or 0 in (int(match[1]), int(match[2])):
         raise UserError(f"{name} is {text!r}, expected WIDTHxHEIGHT in pixels, e.g. 64x36")
     return int(match[2]), int(match[1])
+
+
+def parse_times(text: str) -> tuple[float | str, ...]:
+    """Returns seconds from `0,1.5,end`."""
+    try:
+        return tuple(each if each == "end" else float(each) for each in text.split(","))
+    except ValueError:
+        raise UserError(f"--at is {text!r}, expected seconds with commas between, or end, e.g. 0,1.5,end") from None
+
+
+def parse_spans(text: str) -> tuple[tuple[float, float], ...]:
+    """Returns (from, to) in seconds from `0.5-1.0,2-3`."""
+    try:
+        spans = [tuple(map(float, each.split("-"))) for each in text.split(",")]
+    except ValueError:
+        spans = [()]
+    if any(len(span) != 2 for span in spans):
+        raise UserError(f"--missing is {text!r}, expected seconds FROM-TO with commas between, e.g. 0.5-1.0,2-3")
+    return tuple(spans)
+
+
+def parse_region(text: str) -> tuple[float, ...]:
+    """Returns (left, top, right, bottom) from `0.25,0.25,0.75,0.75`."""
+    try:
+        sides = tuple(map(float, text.split(",")))
+    except ValueError:
+        sides = ()
+    if len(sides) != 4:
+        raise UserError(f"--region is {text!r}, expected left,top,right,bottom as shares of the picture, e.g. 0.25,0.25,0.75,0.75")
+    return sides
+
+
+def parse_axes(text: str) -> dict[str, int]:
+    """Returns the axes of a mesh from `fsdp=4,tensor=2`."""
+    try:
+        return {name: int(size) for name, size in (each.split("=") for each in text.split(","))}
+    except ValueError:
+        raise UserError(f"--mesh is {text!r}, expected devices along axes, e.g. fsdp=4,tensor=2") from None
