@@ -5,10 +5,15 @@ import os
 from etils import epath
 
 
+def is_remote(path: epath.PathLike) -> bool:
+    """Does `path` lie in an object store (`gs://...`), which publishes a write only once it is whole?"""
+    return "://" in os.fspath(path)
+
+
 def whole_path(path: epath.PathLike) -> epath.Path:
     """`path` from the root on; that of an object store is whole as it is, and `resolve` would take it for a local one."""
     path = epath.Path(path)
-    return path if "://" in os.fspath(path) else path.resolve()
+    return path if is_remote(path) else path.resolve()
 
 
 def write_atomically(path: epath.PathLike, content: str | bytes) -> epath.Path:
@@ -19,7 +24,7 @@ def write_atomically(path: epath.PathLike, content: str | bytes) -> epath.Path:
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
-    if "://" in str(path):  # an object store publishes a write only once it is whole
+    if is_remote(path):
         path.write_bytes(data)
         return path
     partial = path.parent / f".{path.name}.{os.getpid()}.partial"
@@ -32,11 +37,21 @@ def write_atomically(path: epath.PathLike, content: str | bytes) -> epath.Path:
 
 
 def publish(local: epath.PathLike, path: epath.PathLike) -> epath.Path:
-    """Moves a whole local file to `path`, local on the same disk or `gs://`, over what was there. Returns the path."""
+    """Moves a whole local file to `path`, local on the same disk or `gs://`, over what was there, and has it on the disk. Returns the path."""
     local, path = epath.Path(local), epath.Path(path)
-    if "://" in str(path):
+    if is_remote(path):
         local.copy(path, overwrite=True)
         local.unlink()
     else:
+        _sync(local)
         os.replace(local, path)
+        _sync(path.parent)
     return path
+
+
+def _sync(path: epath.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

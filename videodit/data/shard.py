@@ -11,7 +11,7 @@ from array_record.python import array_record_module
 from etils import epath
 import tensorflow_datasets as tfds
 
-from videodit.core.files import write_atomically
+from videodit.core.files import is_remote, publish, write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +71,7 @@ class Shard:
         """Writes the sidecar, then the shard."""
         serialize = _serializer(tfds.features.FeaturesDict.from_json(self.features))
         columns, left_out, records, size = {column: [] for column in self.index}, [], 0, 0
-        remote = "://" in self.directory
-        with tempfile.TemporaryDirectory(dir=None if remote else self.directory, prefix=".partial-") as folder:
+        with tempfile.TemporaryDirectory(dir=None if is_remote(self.directory) else self.directory, prefix=".partial-") as folder:
             partial = os.path.join(folder, "shard")
             writer = array_record_module.ArrayRecordWriter(partial, _OPTIONS)
             try:
@@ -91,12 +90,7 @@ class Shard:
                 self.path.unlink()
             said = {"records": records, "bytes": size, "index": columns, "left_out": left_out, "about": self.about}
             write_atomically(self.sidecar, json.dumps(said))
-            if remote:
-                epath.Path(partial).copy(self.path, overwrite=True)
-            else:
-                _sync(partial)
-                os.replace(partial, self.path)
-                _sync(self.directory)
+            publish(partial, self.path)
 
 
 def sidecar(directory: epath.PathLike, split: str, number: int) -> epath.Path:
@@ -112,11 +106,3 @@ def _serializer(features: tfds.features.FeaturesDict) -> Callable[[Mapping[str, 
         return serializer.get_tf_example(features.encode_example(example)).SerializeToString(deterministic=True)
 
     return serialize
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,5 @@
 """Frames to H.264 in MP4 as they come, deterministic: equal frames give equal bytes."""
 
-from collections.abc import Iterator
 import contextlib
 from fractions import Fraction
 from typing import Any
@@ -84,11 +83,10 @@ def finish(growing: str, finished: str) -> None:
     with av.open(growing) as source, av.open(finished, "w", format="mp4", options=_OPTIONS) as target:
         (stream,) = source.streams.video
         copied = target.add_stream_from_template(stream)
-        for packet in _packets(source, stream):  # a growing file begins late, by as much as frames are decoded ahead of being shown
+        for packet in source.demux(stream):
+            if packet.dts is None:  # the last one, which is empty: it flushes decoders
+                continue
+            # A growing file begins late, by as much as frames are decoded ahead of being shown.
             packet.pts, packet.dts = packet.pts - stream.start_time, packet.dts - stream.start_time
             packet.stream = copied
             target.mux(packet)
-
-
-def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    return (packet for packet in container.demux(stream) if packet.dts is not None)  # the last one is empty: it flushes decoders

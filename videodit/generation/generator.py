@@ -1,8 +1,8 @@
 """From prompts of any sizes to clips: prompts packed into rows, one flow for all of them, decoded each at its own size.
 
 What is given of a clip stays at noise level 0, to the bit; what an edit starts from begins at a level of its own, and what was generated
-before at a low one. Where guidance acts, each
-clip lies in its row twice, with its prompt and with its negative prompt, so that one pass gives both velocities.
+before at a low one. Where guidance acts, each clip lies in its row twice, with its prompt and with its negative prompt, so that one pass
+gives both velocities.
 """
 
 from collections.abc import Sequence
@@ -119,7 +119,7 @@ class Generator:
         """The clips, uint8 `[T, H, W, 3]`, in the order of `requests`."""
         return [made.clip for made in self.make(requests, settings)]
 
-    def make(self, requests: Sequence[Request], settings: SampleConfig) -> "list[Made]":
+    def make(self, requests: Sequence[Request], settings: SampleConfig) -> list[Made]:
         """The clips with their latents, in the order of `requests`."""
         starts = [self._start(request, self._history_noise(settings)) for request in requests]
         units = self._units(requests, starts, settings.guidance.acts, self.fps / settings.fps)

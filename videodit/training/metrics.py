@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from videodit.core.files import is_remote
+
 
 def matmul_flops_per_second(side: int = 1536, repeats: int = 5) -> float:
     """The best rate that a plain float32 matrix product of `side` reaches here, over `repeats`: what a step is measured against."""
@@ -36,7 +38,7 @@ class MetricsWriter:
         self._directory = epath.Path(workdir) / "metrics"
         self._directory.mkdir(parents=True, exist_ok=True)
         self._events = _summary_writer()(os.fspath(self._directory))
-        self._lines = open(self._directory / "metrics.jsonl", "a") if "://" not in os.fspath(self._directory) else None
+        self._lines = open(self._directory / "metrics.jsonl", "a") if not is_remote(self._directory) else None
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Writes one log point."""
@@ -76,7 +78,7 @@ class Log:
             return
         directory = epath.Path(workdir)
         directory.mkdir(parents=True, exist_ok=True)
-        self._file = open(directory / "log.txt", "a") if "://" not in os.fspath(directory) else None
+        self._file = open(directory / "log.txt", "a") if not is_remote(directory) else None
 
     def line(self, text: str) -> None:
         """A line for the log and for whoever looks on."""
