@@ -31,8 +31,9 @@ from videodit.evaluation.pictures import contact_sheet
 from videodit.evaluation.quality import psnr_db
 from videodit.generation.generator import Generator
 from videodit.generation.perform import generate, trained_of
+from videodit.generation.plans import cross_fade
 from videodit.generation.sample import load_generator
-from videodit.generation.tasks import Task, cross_fade
+from videodit.generation.tasks import Task
 from videodit.training.config import ExperimentConfig
 
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -1,5 +1,6 @@
 """Clips that a task is given: files of any kind, size and rate, read as frames of one size and rate, a part at a time."""
 
+from collections.abc import Callable
 import functools
 import hashlib
 import itertools
@@ -25,9 +26,7 @@ class Input:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames from `start` to `stop` - 1, uint8 `[t, H, W, 3]`; those before the first are as the first, those after the last as it."""
-        first, last = (min(max(0, frame), self.frames - 1) for frame in (start, stop - 1))
-        found = _told(self.source, lambda: self._frames(first, last + 1))
-        return found[np.clip(np.arange(start, stop) - first, 0, len(found) - 1)]
+        return held_ends(lambda first, end: _told(self.source, lambda: self._frames(first, end)), self.frames, start, stop)
 
     def _frames(self, first: int, stop: int) -> np.ndarray:
         """Frames that are there; what is read in order is decoded once."""
@@ -38,6 +37,14 @@ class Input:
         if not found:
             raise MediaError(f"no frame at {first / self.fps:.3f} s")
         return np.stack(found)
+
+
+def held_ends(read: Callable[[int, int], np.ndarray], frames: int, start: int, stop: int) -> np.ndarray:
+    """Frames `start` to `stop` - 1 of a clip of `frames`, of which `read(first, end)` reads what is there; before the first they are as the
+    first, after the last as it."""
+    first, last = (min(max(0, frame), frames - 1) for frame in (start, stop - 1))
+    found = read(first, last + 1)
+    return found[np.clip(np.arange(start, stop) - first, 0, len(found) - 1)]
 
 
 def size_of(source: Source, policy: SizePolicy) -> tuple[int, int]:

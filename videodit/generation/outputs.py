@@ -14,14 +14,15 @@ import numpy as np
 
 from videodit.core.config import to_dict
 from videodit.core.errors import UserError
-from videodit.core.files import publish, write_atomically
+from videodit.core.files import is_remote, publish, write_atomically
 from videodit.data import media
 from videodit.data.video_writer import VideoWriter, finish
 from videodit.evaluation.pictures import beside, strip
 from videodit.generation.generator import Generator
 from videodit.generation.inputs import digest
 from videodit.generation.perform import Progress, perform, trained_of, windows_of
-from videodit.generation.tasks import Task, Trained, describe, read_task
+from videodit.generation.plans import Trained
+from videodit.generation.tasks import Task, describe, read_task
 from videodit.generation.windows import Finished, PartFiles, Parts, Plan, finished
 from videodit.training.config import SampleConfig
 
@@ -201,8 +202,7 @@ class _Growing(contextlib.AbstractContextManager):
 
     def __init__(self, folder: epath.Path, frames: Finished, fps: float):
         self._files = contextlib.ExitStack()
-        remote = "://" in str(folder)
-        local = self._files.enter_context(tempfile.TemporaryDirectory()) if remote else str(folder)
+        local = self._files.enter_context(tempfile.TemporaryDirectory()) if is_remote(folder) else str(folder)
         self._growing, self._finished = (os.path.join(local, name) for name in ("clip.mp4", "finished.mp4"))
         self._frames, self._video = frames, self._files.enter_context(VideoWriter(self._growing, fps, growing=True))
 

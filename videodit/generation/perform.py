@@ -9,7 +9,8 @@ import numpy as np
 
 from videodit.generation.generator import Generator as ClipGenerator
 from videodit.generation.generator import Made, Request
-from videodit.generation.tasks import Task, Trained, before, plan
+from videodit.generation.plans import Trained, before, plan
+from videodit.generation.tasks import Task
 from videodit.generation.windows import Parts, Plan, Whole, finished, making
 from videodit.training.config import SampleConfig
 

@@ -23,7 +23,8 @@ from videodit.evaluation.pictures import contact_sheet
 from videodit.generation.generator import Generator, Request
 from videodit.generation.outputs import name_of, read_prompts, write_clips
 from videodit.generation.perform import trained_of
-from videodit.generation.tasks import Task, size_for
+from videodit.generation.plans import size_for
+from videodit.generation.tasks import Task
 from videodit.models.text.source import RememberedText, TextSource, check_identity, open_text
 from videodit.sharding.mesh import MeshConfig, make_mesh
 from videodit.sharding.rules import tree_shardings
@@ -181,10 +182,11 @@ def sample_command(
     folder = epath.Path(output) if output else epath.Path(workdir) / "outputs"
     generator = load_generator(config, workdir, mesh=mesh)
     trained = trained_of(generator, chosen)
-    names = [name_of(each, size_for(each, trained)) for each in tasks]
+    sizes = [size_for(each, trained) for each in tasks]
+    names = [name_of(each, size) for each, size in zip(tasks, sizes)]
     if prompts is not None:  # equal prompts are outputs of their own
         names = [f"{number:05d}-{name}" for number, name in enumerate(names)]
-    tell_range(generator, chosen.fps, [size_for(each, trained) for each in tasks])
+    tell_range(generator, chosen.fps, sizes)
     paths = []
     for path in write_clips(generator, tasks, chosen, folder, names, preview=preview, show=show):
         paths.append(path)

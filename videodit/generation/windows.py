@@ -1,9 +1,9 @@
 """A clip of any length as windows that overlap on what is known: made one after another, kept part by part, and faded into each other.
 
 What is known of a window is what its task gives and what earlier windows made, as latents wherever the two share them: a clip that went
-through the VAE once a window would be worn down by it. A finished frame fades over the known frames from what
-was there to what the VAE gave back, so that nowhere is a step between the two. Memory does not depend on duration: of parts and input
-only what a window or a stretch of frames needs is read.
+through the VAE once a window would be worn down by it. A finished frame fades over the known frames from what was there to what the VAE
+gave back, so that nowhere is a step between the two. Memory does not depend on duration: of parts and input only what a window or a
+stretch of frames needs is read.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -18,6 +18,7 @@ from scipy import ndimage
 from videodit.core.files import write_atomically
 from videodit.generation.canvas import Canvas, held
 from videodit.generation.generator import Made, Request
+from videodit.generation.inputs import held_ends
 
 READ_FRAMES = 16  # at a time, when a finished clip is read
 
@@ -81,15 +82,18 @@ class PartFiles:
     def __getitem__(self, number: int) -> Part:
         if number not in self._read:
             with np.load(io.BytesIO(self._path(number).read_bytes())) as stored:
-                part = Part(**stored)
-            self._read = dict([*self._read.items(), (number, part)][-2:])
+                self._remember(number, Part(**stored))
         return self._read[number]
+
+    def _remember(self, number: int, part: Part) -> None:
+        self._read = dict([*self._read.items(), (number, part)][-2:])
 
     def __setitem__(self, number: int, part: Part) -> None:
         buffer = io.BytesIO()
         arrays = {"frames": part.frames, "weight": part.weight, "latents": part.latents}
         np.savez_compressed(buffer, **{name: array for name, array in arrays.items() if array is not None})
         write_atomically(self._path(number), buffer.getvalue())
+        self._remember(number, part)
 
 
 def forward(start: int, stop: int, window: int, overlap: int) -> tuple[range, ...]:
@@ -261,9 +265,7 @@ class Whole:
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames from `start` to `stop` - 1, uint8 `[t, H, W, 3]`; those before the first are as the first, those after the last as it."""
         (shown,) = self.plan.shown
-        first, last = (min(max(0, frame), len(shown) - 1) for frame in (start, stop - 1))
-        found = _frames_at(self.plan, self.parts, shown[first : last + 1])
-        return found[np.clip(np.arange(start, stop) - first, 0, len(found) - 1)]
+        return held_ends(lambda first, end: _frames_at(self.plan, self.parts, shown[first:end]), len(shown), start, stop)
 
 
 def finished(plan: Plan, parts: Parts) -> Iterator[np.ndarray]:
