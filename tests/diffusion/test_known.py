@@ -102,7 +102,8 @@ def test_odds_are_shares_of_videos_and_what_they_leave_is_given_nothing(batch):
 
 
 def test_masks_are_the_same_with_the_same_key_and_others_with_another(batch):
-    first, same, other = (np.concatenate([mask.ravel() for *_, mask in masks(batch, key, **dataclasses.asdict(EVERY_TASK))]) for key in (0, 0, 1))
+    drawn = [masks(batch, key, **dataclasses.asdict(EVERY_TASK)) for key in (0, 0, 1)]
+    first, same, other = (np.concatenate([mask.ravel() for *_, mask in each]) for each in drawn)
     assert (first == same).all() and (first != other).any()
 
 

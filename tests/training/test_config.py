@@ -29,7 +29,8 @@ def test_wrong_settings_of_sampling_are_named(wrong):
 
 
 @pytest.mark.parametrize(
-    "variant, accumulate, said", [("dit", 3, "expected a divisor of packing.rows=4"), ("vae", 2, "expected 1: a VAE"), ("dit", 0, "1 or more")]
+    "variant, accumulate, said",
+    [("dit", 3, "expected a divisor of packing.rows=4"), ("vae", 2, "expected 1: a VAE"), ("dit", 0, "1 or more")],
 )
 def test_parts_that_a_step_cannot_be_taken_in_are_named(tiny, variant, accumulate, said):
     with pytest.raises(UserError, match=f"train.accumulate is {accumulate}.*{said}"):

@@ -37,7 +37,7 @@ def write_atomically(path: epath.PathLike, content: str | bytes) -> epath.Path:
 
 
 def publish(local: epath.PathLike, path: epath.PathLike) -> epath.Path:
-    """Moves a whole local file to `path`, local on the same disk or `gs://`, over what was there, and has it on the disk. Returns the path."""
+    """Moves a whole local file to `path`, local on the same disk or `gs://`, over what was there, and has it on the disk. Returns it."""
     local, path = epath.Path(local), epath.Path(path)
     if is_remote(path):
         local.copy(path, overwrite=True)

@@ -112,7 +112,8 @@ def test_train_never_shows_what_is_held_out_and_held_out_shows_nothing_else():
         for index in range(300):
             for solid in worlds.sample_scene(config, index).solids:
                 assert worlds.held_out(solid.shape, solid.colour, solid.motion.kind, solid.motion.direction) == wanted
-                shown = worlds.trace(worlds.sample_scene(config, index), worlds.clip_shape(config, index)[0], 16, 16, 8.0)["solids"] if index < 25 else []
+                frames = worlds.clip_shape(config, index)[0]
+                shown = worlds.trace(worlds.sample_scene(config, index), frames, 16, 16, 8.0)["solids"] if index < 25 else []
                 for each in shown:
                     if worlds.clip_shape(config, index)[0] > 1 and not wanted:
                         assert not worlds.held_out(each["shape"], each["colour"], each["motion"], each["direction"])
@@ -143,7 +144,8 @@ def test_several_solids_differ_in_colour_and_never_meet():
 
 def test_a_solid_behind_another_is_hidden_and_the_state_says_by_which():
     def ball(colour, z):
-        return worlds.Solid(shape="ball", colour=colour, size="big", half=0.2, yaw=0.0, motion=worlds.Motion(kind="stays still", start=(0.0, z)))
+        motion = worlds.Motion(kind="stays still", start=(0.0, z))
+        return worlds.Solid(shape="ball", colour=colour, size="big", half=0.2, yaw=0.0, motion=motion)
 
     scene = worlds.Scene(solids=(ball("red", 0.45), ball("blue", -0.2)))
     back, front = worlds.trace(scene, 1, 64, 64, 8.0)["solids"]
@@ -154,7 +156,8 @@ def test_a_solid_behind_another_is_hidden_and_the_state_says_by_which():
 @pytest.mark.parametrize("wrong, right", [
     ({"colours": ("gren",)}, "green"), ({"shapes": ("cub",)}, "cube"), ({"cameras": ("pan lft",)}, "pan left"),
     ({"frames": (8,)}, "9"), ({"sizes": ((8, 40),)}, "at least 16"), ({"camera_odds": 1.5}, "1"), ({"solids": (2, 9)}, "3"),
-    ({"split": "test"}, "train"), ({"motions": ()}, "at least one"), ({"motions": ("turns",)}, "add 'slides'"), ({"held_out_share": 0.0, "split": "held_out"}, "held_out_share"),
+    ({"split": "test"}, "train"), ({"motions": ()}, "at least one"), ({"motions": ("turns",)}, "add 'slides'"),
+    ({"held_out_share": 0.0, "split": "held_out"}, "held_out_share"),
 ])
 def test_a_wrong_config_is_told_the_right_value(wrong, right):
     with pytest.raises(UserError, match=right):
@@ -177,4 +180,5 @@ def test_the_camera_moves_as_it_is_named(move):
     else:
         grown = (boxes[-1][2] - boxes[-1][0]) / (boxes[0][2] - boxes[0][0])
         assert (grown > 1.1) == (move == "zoom in") and (grown < 0.9) == (move == "zoom out")
-    assert worlds.describe(scene)["original"] == f"a red ball stays still while {dict(pan='the camera pans', orbit='the camera orbits', zoom='the camera zooms')[move.split()[0]]} {move.split()[1]}"
+    kind, way = move.split()
+    assert worlds.describe(scene)["original"] == f"a red ball stays still while the camera {kind}s {way}"

@@ -55,12 +55,14 @@ class WorldsConfig:
         for length in _some("frames", self.frames):
             _whole("frames", length, 1)
             if length % 4 != 1:
-                raise UserError(f"worlds.frames holds {length}; lengths are 1 + 4k, the nearest is {max(1, round((length - 1) / 4) * 4 + 1)}")
+                nearest = max(1, round((length - 1) / 4) * 4 + 1)
+                raise UserError(f"worlds.frames holds {length}; lengths are 1 + 4k, the nearest is {nearest}")
         if not 0 < self.fps <= 240:
             raise UserError(f"worlds.fps is {self.fps}; it must be above 0 and at most 240, e.g. 8.0")
         for field in ("camera_odds", "held_out_share"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UserError(f"worlds.{field} is {getattr(self, field)}; it is a share, the nearest is {min(1, max(0, getattr(self, field)))}")
+            share = getattr(self, field)
+            if not 0 <= share <= 1:
+                raise UserError(f"worlds.{field} is {share}; it is a share, the nearest is {min(1, max(0, share))}")
         low, high = self.solids if len(self.solids) == 2 else (0, 0)
         most = min(3, len(self.colours))
         if not 1 <= low <= high <= most:
@@ -76,8 +78,10 @@ class WorldsConfig:
 
         for length in self.frames:
             if not shown_in(self, length):
-                raise UserError(f"worlds.frames holds {length}, which at {self.fps} frames a second ends before anything {' or '.join(self.motions)}; "
-                                f"use more than {LATE_SECONDS} seconds or add 'slides' to motions")
+                raise UserError(
+                    f"worlds.frames holds {length}, which at {self.fps} frames a second ends before anything {' or '.join(self.motions)}; "
+                    f"use more than {LATE_SECONDS} seconds or add 'slides' to motions"
+                )
 
     @property
     def moving_cameras(self) -> tuple[str, ...]:

@@ -86,7 +86,8 @@ def _solid(config, rng, combination, camera):
     size = config.sizes_of_solids[rng.integers(len(config.sizes_of_solids))]
     half = SIZES[size] / 2 * rng.uniform(0.95, 1.05)
     # Yaws at which a shape shows what it is: two faces of a cube or pyramid, the hole of a ring.
-    yaw = {"cube": rng.uniform(0.35, 1.1), "pyramid": rng.uniform(0.4, 1.0), "ring": rng.uniform(-0.5, 0.5)}.get(shape, rng.uniform(0, 2 * np.pi))
+    telling = {"cube": rng.uniform(0.35, 1.1), "pyramid": rng.uniform(0.4, 1.0), "ring": rng.uniform(-0.5, 0.5)}
+    yaw = telling.get(shape, rng.uniform(0, 2 * np.pi))
     if motion == "rolls" and shape == "ring":
         yaw = 0.0
     speed = SPEED.get(direction, 0.0) * rng.uniform(0.92, 1.08)

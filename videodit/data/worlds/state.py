@@ -69,5 +69,7 @@ def _seen(cut, k, t, height, width):
                 hides.append(j)
     share = round(float(seen.sum()) / total, 4) if total else 0.0
     ys, xs = np.where(seen > 0.05)
-    box = [int(xs.min() + me.left[t]), int(ys.min() + me.top[t]), int(xs.max() + me.left[t] + 1), int(ys.max() + me.top[t] + 1)] if len(ys) else None
-    return box, share, hides
+    if not len(ys):
+        return None, share, hides
+    left, top = me.left[t], me.top[t]
+    return [int(xs.min() + left), int(ys.min() + top), int(xs.max() + left + 1), int(ys.max() + top + 1)], share, hides

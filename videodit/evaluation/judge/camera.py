@@ -94,7 +94,8 @@ def _flow(grey, hidden, step):
         return np.zeros(3), np.zeros(3)
     down, right = np.gradient(0.5 * (grey[first] + grey[second]), axis=(1, 2))
     change = (grey[second] - grey[first])[use].astype(np.float64)
-    slopes = np.stack([(right * field[..., 0] + down * field[..., 1])[use] for field in flow_fields(height, width)], axis=1).astype(np.float64)
+    slopes = np.stack([(right * field[..., 0] + down * field[..., 1])[use] for field in flow_fields(height, width)], axis=1)
+    slopes = slopes.astype(np.float64)
     trust = np.ones(len(change))
     # What is left of shadows and reflections moves otherwise than the ground: such pixels lose their say.
     for _ in range(ROBUST_STEPS):

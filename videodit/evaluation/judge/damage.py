@@ -51,7 +51,9 @@ def codec(pixels: np.ndarray, step: float) -> np.ndarray:
     return luma[..., None] + np.stack(planes, axis=-1)
 
 
-def damaged(frames: np.ndarray, *, sigma: float = 0.0, noise: float = 0.0, step: float = 0.0, gain: float = 1.0, seed: int = 0) -> np.ndarray:
+def damaged(
+    frames: np.ndarray, *, sigma: float = 0.0, noise: float = 0.0, step: float = 0.0, gain: float = 1.0, seed: int = 0
+) -> np.ndarray:
     """uint8 [T, H, W, 3] after blur (pixels), noise (standard deviation, full scale 1), codec rounding and brightness gain."""
     pixels = blur(frames.astype(np.float32) / 255, sigma)
     if step:

@@ -35,8 +35,13 @@ def examples(count: int, seed: int, solids=(1, 1)):
 
 
 def _random_damage(rng) -> dict:
-    return {"sigma": float(rng.uniform(0, 1.4)), "noise": float(rng.uniform(0, 0.045)), "step": float(rng.choice([0.0, rng.uniform(0.02, 0.12)])),
-            "gain": float(rng.uniform(0.93, 1.05)), "seed": int(rng.integers(1 << 31))}
+    return {
+        "sigma": float(rng.uniform(0, 1.4)),
+        "noise": float(rng.uniform(0, 0.045)),
+        "step": float(rng.choice([0.0, rng.uniform(0.02, 0.12)])),
+        "gain": float(rng.uniform(0.93, 1.05)),
+        "seed": int(rng.integers(1 << 31)),
+    }
 
 
 def _add(found, frames, fps, state):

@@ -23,7 +23,8 @@ def fit(features: np.ndarray, labels: np.ndarray, classes: int, *, hidden: int, 
     weights = {"mean": features.mean(0), "spread": np.where(spread > 1e-6, spread, 1.0)}
     inputs = standardise(features, weights).astype(np.float32)
     size = inputs.shape[1]
-    layers = {"w1": rng.normal(0, size**-0.5, (size, hidden)), "b1": np.zeros(hidden), "w2": rng.normal(0, hidden**-0.5, (hidden, classes)), "b2": np.zeros(classes)}
+    layers = {"w1": rng.normal(0, size**-0.5, (size, hidden)), "b1": np.zeros(hidden)}
+    layers |= {"w2": rng.normal(0, hidden**-0.5, (hidden, classes)), "b2": np.zeros(classes)}
     layers = {key: value.astype(np.float32) for key, value in layers.items()}
     first = {key: np.zeros_like(value) for key, value in layers.items()}
     second = {key: np.zeros_like(value) for key, value in layers.items()}

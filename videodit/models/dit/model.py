@@ -39,12 +39,13 @@ class DiTConfig:
     `mlp`: "gelu", or "swiglu" (Shazeer, 2020) with two thirds of its width and so as many parameters, which learns faster
     (experiments/benchmarks/results/vary.md). `mlp_ratio`: the GELU's width over `width`. `rope_extent`: the most (time, height, width), in
     patches, that training shows; a longer side stretches the slow rotations of its axis and leaves the fast ones (NTK-aware interpolation,
-    bloc97, 2023; Peng et al., "YaRN", 2023, section 3.1), and a shorter one changes nothing. `dtype` is of products and activations; parameters, norms, modulation and softmax are float32. `remat`: what the
-    backward pass keeps of a layer: "none" recomputes nothing, "full" keeps its input alone, "named" also queries, keys and values, what
-    attention gave and what the layer gives, so that of all products the MLP's first alone is done again, "offload" keeps its input in the
-    host's memory. `unroll`: layers a step of the scan. `attention`: "auto", by platform and length of the row, or a backend's name (`attention/plan.py`).
-    `context_attention`: how devices that share rows (mesh axis `context`) meet: "gather" gathers a row's keys and values on each, of any
-    number of heads; "all_to_all" splits heads instead of the row, and sends least; "ring" passes keys and values round, and holds least.
+    bloc97, 2023; Peng et al., "YaRN", 2023, section 3.1), and a shorter one changes nothing. `dtype` is of products and activations;
+    parameters, norms, modulation and softmax are float32. `remat`: what the backward pass keeps of a layer: "none" recomputes nothing,
+    "full" keeps its input alone, "named" also queries, keys and values, what attention gave and what the layer gives, so that of all
+    products the MLP's first alone is done again, "offload" keeps its input in the host's memory. `unroll`: layers a step of the scan.
+    `attention`: "auto", by platform and length of the row, or a backend's name (`attention/plan.py`). `context_attention`: how devices
+    that share rows (mesh axis `context`) meet: "gather" gathers a row's keys and values on each, of any number of heads; "all_to_all"
+    splits heads instead of the row, and sends least; "ring" passes keys and values round, and holds least.
     """
 
     width: int = 192
