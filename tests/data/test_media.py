@@ -96,6 +96,12 @@ def test_resampling_shows_what_is_on_screen_at_each_time():
     assert shown(media.decode(source, fps=10.0, start=0.3, frames=2)) == [3, 3]
 
 
+def test_frames_are_counted_as_they_are_decoded():
+    for source in (variable_rate([0, 100, 200, 300, 800, 900]), media.encode_image(moving_square()[0])):
+        for fps in (None, 3.0, 10.0, 24.0):
+            assert media.count_frames(source, fps=fps) == len(media.decode(source, fps=fps))
+
+
 def test_start_and_frames_agree_with_the_whole():
     source = media.encode_video(moving_square(60, 64, 96), 10.0)
     whole = media.decode(source, fps=5.0)

@@ -56,6 +56,17 @@ def test_what_is_no_file_or_no_media_is_named(tmp_path):
             Input(str(path), (16, 16), 8)
 
 
+def test_a_file_is_counted_once_for_each_rate_and_again_when_it_changes(frames, video, tmp_path, monkeypatch):
+    counted, path = [], tmp_path / "a.mp4"
+    count = media.count_frames
+    monkeypatch.setattr(media, "count_frames", lambda source, fps: counted.append(fps) or count(source, fps=fps))
+    path.write_bytes(video)
+    assert [Input(str(path), size, fps).frames for size, fps in (((16, 24), 8), ((8, 8), 8), ((8, 8), 4))] == [12, 12, 6]
+    assert counted == [8, 4]
+    path.write_bytes(media.encode_video(frames[:5], 8, lossless=True))
+    assert Input(str(path), (16, 24), 8).frames == 5
+
+
 def test_equal_files_have_equal_digests(tmp_path, video):
     (tmp_path / "a.mp4").write_bytes(video)
     assert digest(str(tmp_path / "a.mp4")) == digest(video) != digest(b"")

@@ -105,6 +105,21 @@ def stream_frames(
             yield pixels(frame)
 
 
+def count_frames(source: Source, *, fps: float | None = None) -> int:
+    """How many frames `decode` gives of a whole clip. Pixels are made of the first alone."""
+    image = stills.open_still(source)
+    if image is not None:
+        with image:
+            stills.still_pixels(image, None)
+        return 1
+    with open_video(source) as video:
+        pixels, count = Pixels(video, None), 0
+        for count, frame in enumerate(_resample(video.frames(), 0.0, fps), 1):
+            if count == 1:
+                pixels(frame)
+        return count
+
+
 class Whole:
     """Every frame of a file, once: iterate, and `info` then holds the true `frames`, `duration` and `fps`.
 

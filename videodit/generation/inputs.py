@@ -21,7 +21,7 @@ class Input:
 
     def __init__(self, source: Source, size: tuple[int, int], fps: float):
         self.source, self.size, self.fps = source, size, fps
-        self.frames = _told(source, lambda: sum(1 for _ in media.stream_frames(source, fps=fps, size=size)))
+        self.frames = _told(source, lambda: _count(source, fps))
         self._next, self._stream = 0, None  # the frame that the stream gives next
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -37,6 +37,19 @@ class Input:
         if not found:
             raise MediaError(f"no frame at {first / self.fps:.3f} s")
         return np.stack(found)
+
+
+def _count(source: Source, fps: float) -> int:
+    """Frames of a file, which is decoded once for all tasks, unless it changes."""
+    if isinstance(source, bytes):
+        return media.count_frames(source, fps=fps)
+    stat = epath.Path(source).stat()
+    return _count_as_it_stands(source, fps, stat.mtime, stat.length)
+
+
+@functools.lru_cache(maxsize=4096)
+def _count_as_it_stands(source: str, fps: float, changed: float, length: int) -> int:
+    return media.count_frames(source, fps=fps)
 
 
 def held_ends(read: Callable[[int, int], np.ndarray], frames: int, start: int, stop: int) -> np.ndarray:
