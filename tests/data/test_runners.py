@@ -97,10 +97,8 @@ def test_what_takes_too_long_is_ended_and_the_next_is_answered():
     apart = Apart()
     try:
         apart(square, 1)
-        began = time.monotonic()
         with pytest.raises(HungError, match="sleep took longer than 1 s"):
-            apart(time.sleep, 60, limit=1)
-        assert time.monotonic() - began < 30
+            apart(time.sleep, 3600, limit=1)
         assert apart(square, 5, limit=60)[0] == 25
     finally:
         apart.close()
