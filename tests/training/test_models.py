@@ -98,11 +98,11 @@ def test_the_loss_is_the_mean_squared_velocity_error_of_the_noised_patches(batch
 
 def test_the_loss_is_that_of_what_is_drawn_and_adds_up_over_rows(batch):
     model = DiTModel(config=DiTConfig(width=16, heads=2), process=ProcessConfig(), latent_channels=CHANNELS, text=TEXT)
-    params = jax.tree.map(lambda leaf: leaf + 0.1, model.init(jax.random.key(0)))
-    drawn = model.draw(batch, jax.random.key(1))
-    rows = [model.loss_sum(params, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], drawn)) for row in range(2)]
+    params = jax.tree.map(lambda leaf: leaf + 0.1, jax.jit(model.init)(jax.random.key(0)))
+    drawn, loss_sum = model.draw(batch, jax.random.key(1)), jax.jit(model.loss_sum)
+    rows = [loss_sum(params, jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], drawn)) for row in range(2)]
     total, weight = sum(float(each) for each, _ in rows), sum(float(sums["weight"]) for _, sums in rows)
-    np.testing.assert_allclose(model.loss(params, batch, jax.random.key(1))[0], total / weight, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(model.loss)(params, batch, jax.random.key(1))[0], total / weight, rtol=1e-5)
 
 
 def test_what_is_given_has_a_little_noise_where_the_config_says_so(batch):
@@ -116,13 +116,13 @@ def test_what_is_given_has_a_little_noise_where_the_config_says_so(batch):
 def test_the_loss_by_task_adds_up_to_the_loss(batch):
     process = ProcessConfig(known=EVERY_TASK)
     model = DiTModel(config=DiTConfig(width=16, heads=2), process=process, latent_channels=CHANNELS, text=TEXT)
-    params = model.init(jax.random.key(0))
+    params, loss_sum, mean_loss = jax.jit(model.init)(jax.random.key(0)), jax.jit(model.loss_sum), jax.jit(model.loss)
     for key in range(3):
-        total, sums = model.loss_sum(params, model.draw(batch, jax.random.key(key)))
+        total, sums = loss_sum(params, model.draw(batch, jax.random.key(key)))
         assert set(sums["of"]) == set(TASKS)
         np.testing.assert_allclose(sum(float(each) for each, _ in sums["of"].values()), total, rtol=1e-5)
         assert sum(float(each) for _, each in sums["of"].values()) == float(sums["weight"])
-        loss, (metrics, _) = model.loss(params, batch, jax.random.key(key))
+        loss, (metrics, _) = mean_loss(params, batch, jax.random.key(key))
         there = {name for name, (_, weight) in sums["of"].items() if weight > 0}
         assert {name for name, value in metrics.items() if np.isfinite(value)} == {f"loss/{name}" for name in there} and np.isfinite(loss)
 
