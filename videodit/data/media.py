@@ -113,11 +113,9 @@ def count_frames(source: Source, *, fps: float | None = None) -> int:
             stills.still_pixels(image, None)
         return 1
     with open_video(source) as video:
-        pixels, count = Pixels(video, None), 0
-        for count, frame in enumerate(_resample(video.frames(), 0.0, fps), 1):
-            if count == 1:
-                pixels(frame)
-        return count
+        frames, pixels = _resample(video.frames(), 0.0, fps), Pixels(video, None)
+        first = [pixels(frame) for frame in itertools.islice(frames, 1)]
+        return len(first) + sum(1 for _ in frames)
 
 
 class Whole:

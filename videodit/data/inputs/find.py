@@ -9,6 +9,7 @@ import re
 from etils import epath
 
 from videodit.core.errors import UserError
+from videodit.core.files import is_remote
 from videodit.data.inputs import tables, tars
 from videodit.data.inputs.input import Input
 
@@ -112,7 +113,7 @@ def _listed(table: epath.Path, rejects: list[Reject]) -> list[_Found]:
         if reason is not None:
             rejects.append({"file": file or called, "reason": reason})
         else:
-            found.append(_Found(file, epath.Path(file) if "://" in file else table.parent / file, captions, called))
+            found.append(_Found(file, epath.Path(file) if is_remote(file) else table.parent / file, captions, called))
     return found
 
 
@@ -134,7 +135,7 @@ def _open(found: _Found) -> tuple[list[Input], list[Reject]]:
         if found.path.is_dir():
             return [], [{"file": found.name, "reason": "a folder, expected a file"}]
         stat = found.path.stat()
-        if "://" not in str(found.path) and not os.path.isfile(found.path):
+        if not is_remote(found.path) and not os.path.isfile(found.path):
             return [], [{"file": found.name, "reason": "a pipe, socket or device, expected a file"}]
     except FileNotFoundError:
         return [], [{"file": found.name, "reason": "it does not exist"}]

@@ -9,6 +9,7 @@ import tempfile
 
 from etils import epath
 
+from videodit.core.files import is_remote
 from videodit.data.stills import MediaError, Source
 
 _CHUNK = 1 << 20
@@ -56,7 +57,7 @@ class Input:
             if len(content) != self.bytes:
                 raise MediaError(f"cut short: {len(content)} of {self.bytes} bytes")
             return content
-        if "://" not in self.path:
+        if not is_remote(self.path):
             return self.path
         copy = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="videodit-")), "input")
         epath.Path(self.path).copy(copy)
