@@ -62,6 +62,12 @@ def test_an_empty_split_has_no_clips_and_another_fingerprint(directory):
     assert empty.fingerprint != ClipDataset(directory).fingerprint
 
 
+def test_opening_reads_no_record(directory, monkeypatch):
+    monkeypatch.setattr(shards, "open_split", lambda *_: pytest.fail("a record was asked for"))
+    dataset = ClipDataset(directory)
+    assert len(dataset) == len(dataset.keys) == len(dataset.sizes) == len(dataset.fps) > 3
+
+
 def test_decode_record_names_the_record_that_is_broken(directory):
     clip = ClipDataset(directory)[1]
     assert decode_record(clip, fps=4.0).shape == (3, 32, 40, 3)

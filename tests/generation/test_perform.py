@@ -83,3 +83,10 @@ def test_windows_are_counted_before_they_are_made_and_told_one_by_one(generator,
     assert [made.count(n) for n in range(3)] == [windows_of(task, trained) for task in few] == [4, 2, 1]
     assert sorted(each.number for each in told if each.whole) == [0, 1, 2]
     assert all(each.plan is not None and each.parts is not None for each in told if each.whole)
+
+
+def test_while_that_is_made_of_which_a_loop_is_there_is_no_plan_of_the_loop(generator):
+    loop = Task(task="loop", prompt="x", seconds=3)
+    windows = windows_of(loop, trained_of(generator, generator.settings))
+    told = [each.plan is None for each in perform(generator, [loop], generator.settings)]
+    assert windows > 2 and told == [True] * (windows - 2) + [False] * 2  # after the last window of the one, the other begins

@@ -12,16 +12,18 @@ import pytest
 from videodit.core.config import write_config
 
 SCRIPT = pathlib.Path(__file__).with_name("train_on_meshes.py")
-LAYOUTS = {  # sections of the config that are replaced; every axis of the mesh is shared out in one of them at least
+LAYOUTS = {  # sections of the config that are replaced
     "dit": {
+        "data": {"mesh": {"data": 8}},
         "fsdp, in parts": {"mesh": {"fsdp": 4, "context": 2}, "train": {"accumulate": 2}},
-        "data, fsdp and tensor": {"mesh": {"data": 2, "fsdp": 2, "tensor": 2}},
+        "tensor": {"mesh": {"data": 2, "fsdp": 2, "tensor": 2}},
         # tests/attention/test_on_meshes.py has the other ways of attention to share a row
         "ring": {"mesh": {"fsdp": 2, "tensor": 2, "context": 2}, "dit": {"attention": "blocked", "context_attention": "ring"}},
     },
     "vae": {
-        "data, fsdp and width": {"mesh": {"data": 2, "fsdp": 2, "tensor": 2}},
-        "data, height and width": {"mesh": {"data": 2, "tensor": 2, "context": 2}},
+        "data": {"mesh": {"data": 8}},
+        "fsdp and width": {"mesh": {"data": 2, "fsdp": 2, "tensor": 2}},
+        "height and width": {"mesh": {"data": 2, "tensor": 2, "context": 2}},
     },
 }
 

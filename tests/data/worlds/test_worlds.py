@@ -110,12 +110,12 @@ def test_train_never_shows_what_is_held_out_and_held_out_shows_nothing_else():
     for split, wanted in (("train", False), ("held_out", True)):
         config = worlds.WorldsConfig(seed=3, count=300, split=split, solids=(1, 2), frames=(1, 5, 9), camera_odds=0.0)
         for index in range(300):
-            for solid in worlds.sample_scene(config, index).solids:
+            scene, frames = worlds.sample_scene(config, index), worlds.clip_shape(config, index)[0]
+            for solid in scene.solids:
                 assert worlds.held_out(solid.shape, solid.colour, solid.motion.kind, solid.motion.direction) == wanted
-                frames = worlds.clip_shape(config, index)[0]
-                shown = worlds.trace(worlds.sample_scene(config, index), frames, 16, 16, 8.0)["solids"] if index < 25 else []
+                shown = worlds.trace(scene, frames, 16, 16, 8.0)["solids"] if index < 25 else []
                 for each in shown:
-                    if worlds.clip_shape(config, index)[0] > 1 and not wanted:
+                    if frames > 1 and not wanted:
                         assert not worlds.held_out(each["shape"], each["colour"], each["motion"], each["direction"])
 
 
