@@ -68,19 +68,24 @@ class LatentsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter, 2019) with linear warm-up and cosine decay to `end_factor` times the peak.
+    """AdamW (Loshchilov and Hutter, 2019) or Muon (`training/muon.py`) with linear warm-up and cosine decay to `end_factor` times the peak.
 
     Weight decay is on matrices alone. Gradients are clipped to a global norm of `clip`. `ema_decay` is of the average of weights that
     sampling uses, reached gradually over the first steps. Where `base_width` is not 0, `learning_rate` is for a transformer of that width:
     matrices whose inputs are as many as the width learn at `base_width / width` times it, so that one rate serves every size (maximal
     update parametrisation for Adam; Yang et al., "Tensor Programs V", 2022, table 3).
 
+    `name` "muon": the matrices between a model's first and last layers learn by Muon, everything else by AdamW at `adam_factor` times the
+    learning rate. It takes no `base_width`.
+
     `param_dtype` is of the parameters; "bfloat16" ones are updated in float32 and rounded stochastically (Gupta et al., 2015), so that
     updates smaller than their last digit are not lost. `mu_dtype` is of Adam's first moment. The second moment and the average of weights
     are float32.
     """
 
+    name: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 2e-3
+    adam_factor: float = 0.2
     base_width: int = 0
     warmup: int = 40
     end_factor: float = 0.02
@@ -92,6 +97,10 @@ class OptimizerConfig:
     ema_decay: float = 0.99
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     mu_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self):
+        if self.name == "muon" and self.base_width:
+            raise UserError(f"optimizer.base_width is {self.base_width} with optimizer.name='muon', expected 0: its rate is for AdamW's updates")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from videodit.diffusion.known import GENERATE, TASKS, draw_known
 from videodit.diffusion.process import ProcessConfig, corrupt, draw_noise_levels, flow_loss, to_velocity
 from videodit.models.dit.model import DiT, DiTConfig, forward_flops, init_parameters
 from videodit.models.dit.sharding import AXES as DIT_AXES
+from videodit.models.dit.sharding import hidden_matrices as dit_hidden
 from videodit.models.dit.sizes import OF_WIDTH as DIT_OF_WIDTH
 from videodit.models.text.embedder import TextEmbedderConfig
 from videodit.models.text.embedder import forward_flops as text_flops
@@ -18,6 +19,7 @@ from videodit.models.vae.config import VAEConfig
 from videodit.models.vae.losses import VAELossConfig, kl_of_channels, vae_loss
 from videodit.models.vae.model import VAE
 from videodit.models.vae.sharding import AXES as VAE_AXES
+from videodit.models.vae.sharding import hidden_matrices as vae_hidden
 
 
 def to_float_pixels(pixels: jax.Array) -> jax.Array:
@@ -39,6 +41,7 @@ class VAEModel:
     loss_config: VAELossConfig
 
     axes = VAE_AXES
+    hidden_matrices = staticmethod(vae_hidden)
 
     @property
     def module(self) -> VAE:
@@ -70,6 +73,7 @@ class DiTModel:
 
     axes = DIT_AXES
     of_width = DIT_OF_WIDTH
+    hidden_matrices = staticmethod(dit_hidden)
 
     @property
     def width(self) -> int:

@@ -161,4 +161,4 @@ def load_dit_start(place: epath.PathLike, model: DiTModel) -> Any:
 
 
 _DIT_FORM = ("width", "depth", "heads", "mlp", "mlp_ratio", "patch")
-_FORM = ("latent_channels", "fold", "stages", "decoder_blocks", "widths", "blocks", "shortcuts", "codec")
+_FORM = ("latent_channels", "fold", "stages", "decoder_blocks", "widths", "blocks", "shortcuts", "codec", "lapped")

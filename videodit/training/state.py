@@ -10,6 +10,7 @@ import optax
 from videodit.sharding.rules import path_name
 from videodit.training.config import OptimizerConfig, SurvivalConfig
 from videodit.training.guard import choose, init_guard, judge
+from videodit.training.muon import scale_by_muon
 
 # params, opt_state, ema (of params), step (int32), statistics (running means a model asks for; may be empty), guard (`training/guard.py`);
 # discriminator (its params and opt_state) where the model has one. Plain dicts and arrays, so that a checkpoint is readable without the
@@ -59,15 +60,28 @@ def plays(model: Model, steps: int) -> bool:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int, model: Model | None = None) -> optax.GradientTransformation:
-    """AdamW with clipping and schedule, as `OptimizerConfig` describes; its `base_width` counts for a model with `width` and `of_width`."""
+    """Clipping, then AdamW or Muon with a schedule, as `OptimizerConfig` describes; `base_width` counts for a model with `width` and
+    `of_width`, Muon for the parameters that a model's `hidden_matrices` names, by path, with the axes that `scale_by_muon` asks for."""
     warmup = min(config.warmup, steps - 1)
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, steps, config.learning_rate * config.end_factor)
+    by_width = [_scale_by_width(model, config.base_width / model.width)] if config.base_width and hasattr(model, "of_width") else []
+    rule = _muon(config, schedule, model) if config.name == "muon" else _adamw(config, schedule)
+    return optax.chain(optax.clip_by_global_norm(config.clip), rule, *by_width)
+
+
+def _adamw(config: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
     is_matrix = lambda params: jax.tree_util.tree_map_with_path(lambda path, _: path_name(path).endswith(("kernel", "embedding")), params)
-    adamw = optax.adamw(
+    return optax.adamw(
         schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=is_matrix, mu_dtype=config.mu_dtype
     )
-    by_width = [_scale_by_width(model, config.base_width / model.width)] if config.base_width and hasattr(model, "of_width") else []
-    return optax.chain(optax.clip_by_global_norm(config.clip), adamw, *by_width)
+
+
+def _muon(config: OptimizerConfig, schedule: optax.Schedule, model: Any) -> optax.GradientTransformation:
+    axes = getattr(model, "hidden_matrices", lambda path: None)
+    muon = optax.chain(scale_by_muon(axes), optax.add_decayed_weights(config.weight_decay), optax.scale_by_learning_rate(schedule))
+    kind = lambda path, _: "adamw" if axes(path_name(path)) is None else "muon"
+    adamw = _adamw(config, lambda step: config.adam_factor * schedule(step))
+    return optax.partition({"muon": muon, "adamw": adamw}, lambda params: jax.tree_util.tree_map_with_path(kind, params))
 
 
 def _scale_by_width(model: Any, factor: float) -> optax.GradientTransformation:

@@ -84,16 +84,18 @@ def test_frames_that_make_no_whole_latent_are_filled_up_with_the_last(vae):
     np.testing.assert_array_equal(found, wanted)
 
 
-def new_codec():
-    """A new model: its network gives nothing yet, and a block of pixels is coded from itself alone."""
-    config = VAEConfig(latent_channels=6, fold=(2, 4, 4), stages=(Stage(width=4),))
+def new_codec(lapped=False):
+    """A new model: its network gives nothing yet, and a block of pixels is coded from itself alone, or with half of its neighbours."""
+    config = VAEConfig(latent_channels=6, fold=(2, 4, 4), stages=(Stage(width=4),), lapped=lapped)
     params = VAE(config).init(jax.random.key(0), jnp.zeros((1, 3, 4, 4, 3)), jax.random.key(0))["params"]
     return VAE(config), params
 
 
-@pytest.mark.parametrize("tile", [(16, 16), (17, 30), (7, 5), (40, 16)])
-def test_tiles_leave_no_trace_where_the_model_looks_no_further_than_a_tile(tile):
-    module, params = new_codec()
+@pytest.mark.parametrize(
+    "tile, lapped", [((16, 16), False), ((17, 30), False), ((7, 5), False), ((40, 16), False), ((16, 16), True), ((17, 30), True)]
+)
+def test_tiles_leave_no_trace_where_the_model_looks_no_further_than_a_tile(tile, lapped):
+    module, params = new_codec(lapped)
     video = np.random.default_rng(2).integers(0, 256, (5, 160, 128, 3)).astype(np.uint8)
     whole, tiled = (means(module, params, video, plan(1, each)) for each in ((40, 32), tile))
     np.testing.assert_allclose(tiled, whole, atol=1e-5)

@@ -14,3 +14,8 @@ AXES = {
     "patch_embed/kernel": (None, "embed"),
     "head/kernel": ("embed", None),
 }
+
+
+def hidden_matrices(path: str) -> tuple[int, int] | None:
+    """Of a layer's kernels: (1 axis that numbers layers, 1 of inputs)."""
+    return (1, 1) if path.startswith("blocks/") and path.endswith("/kernel") else None

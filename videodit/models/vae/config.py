@@ -34,6 +34,9 @@ class VAEConfig:
 
     `codec`: a linear part beside the network that starts as a 3D-DCT codec: a new model gives back a blurred video, and the network
     learns what is missing. Public weights have none.
+
+    `lapped`: blocks of `fold` pixels, and those of the codec, overlap their neighbours in space and time (`lapped.py`), so that no seams
+    show where they meet. Sides of 1 pixel stay as they are. Public weights have plain blocks.
     """
 
     latent_channels: int = 16
@@ -46,6 +49,7 @@ class VAEConfig:
     blocks: Literal["light", "full"] = "light"
     shortcuts: bool = False
     codec: bool = True
+    lapped: bool = True
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -56,6 +60,8 @@ class VAEConfig:
             )
         if self.shortcuts and self.blocks != "full":
             raise UserError(f"vae.shortcuts is {self.shortcuts} with vae.blocks={self.blocks!r}, expected blocks='full'")
+        if self.lapped and any(side > 1 and side % 2 for block in (self.fold, self.stride) for side in block[1:]):
+            raise UserError(f"vae.lapped is True with vae.fold={self.fold} and a stride of {self.stride}, expected even rows and columns")
         if self.decoder_widths and len(self.decoder_widths) != len(self.stages):
             raise UserError(f"vae.decoder_widths is {self.decoder_widths}, expected one for each of {len(self.stages)} stages, or none")
 

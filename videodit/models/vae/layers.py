@@ -123,20 +123,25 @@ def to_blocks(pixels, stride: tuple[int, int, int], first: bool = True):
     """
     if first:
         pixels = jnp.concatenate([jnp.repeat(pixels[:, :1], stride[0] - 1, axis=1), pixels], axis=1)
-    return _fold(pixels, stride)
+    return fold(pixels, stride)
 
 
 def from_blocks(blocks, stride: tuple[int, int, int], first: bool = True):
     """The inverse of `to_blocks`."""
+    pixels = unfold(blocks, stride)
+    return pixels[:, stride[0] - 1 :] if first else pixels
+
+
+def unfold(blocks, stride: tuple[int, int, int]):
+    """The inverse of `fold`."""
     (t, h, w), (b, frames, rows, columns, n) = stride, blocks.shape
     channels = n // (t * h * w)
     pixels = blocks.reshape(b, frames, rows, columns, t, h, w, channels).transpose(0, 1, 4, 2, 5, 3, 6, 7)
-    pixels = pixels.reshape(b, frames * t, rows * h, columns * w, channels)
-    return pixels[:, t - 1 :] if first else pixels
+    return pixels.reshape(b, frames * t, rows * h, columns * w, channels)
 
 
-def _fold(x, stride: tuple[int, int, int]):
-    """Blocks to channels, ordered (time, height, width, channel)."""
+def fold(x, stride: tuple[int, int, int]):
+    """Blocks to channels, ordered (time, height, width, channel): `[B, t k, H, W, C] -> [B, k, H', W', t * h * w * C]`."""
     (t, h, w), (b, frames, height, width, channels) = stride, x.shape
     blocks = x.reshape(b, frames // t, t, height // h, h, width // w, w, channels).transpose(0, 1, 3, 5, 2, 4, 6, 7)
     return blocks.reshape(*blocks.shape[:4], -1)
@@ -149,7 +154,7 @@ def average_down(x, features: int, stride: tuple[int, int, int], first: bool):
     """
     if first:
         x = jnp.pad(x, ((0, 0), (stride[0] - 1, 0), (0, 0), (0, 0), (0, 0)))
-    blocks = _fold(x, stride)
+    blocks = fold(x, stride)
     blocks = blocks.reshape(*blocks.shape[:4], -1, x.shape[-1]).swapaxes(-1, -2)
     return blocks.reshape(*blocks.shape[:4], features, -1).mean(-1)
 

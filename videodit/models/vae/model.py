@@ -5,6 +5,8 @@ frame stands alone, and T = 1 + s * k frames become T' = 1 + k latents. Normalis
 does not depend on how long the video is.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,7 @@ from videodit.models.vae.layers import (
     from_blocks,
     to_blocks,
 )
+from videodit.models.vae.lapped import FromLapped, ToLapped
 
 # RGB to luma and two colour differences, rows of unit length, orthogonal: JPEG's axes up to scale.
 _LUMA_CHROMA = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
@@ -32,17 +35,30 @@ _CHROMA_COST = 1.5  # a colour difference counts as this much higher in frequenc
 _START_LOG_VARIANCE = -10.0  # of a new model's latents: little noise, so that the decoder has something to learn from
 
 
-def cosine_basis(stride: tuple[int, int, int], channels: int) -> np.ndarray:
+def cosine_basis(stride: tuple[int, int, int], channels: int, lapped: bool = False) -> np.ndarray:
     """float32 `[channels, t * h * w * 3]`: the lowest 3D-DCT functions (Ahmed et al., 1974) of a block of pixels, luma before colour.
 
-    They are orthonormal.
+    They are orthonormal. Of a lapped block the parts along time are frequencies already, the knot the lowest.
     """
     wanted = sorted((sum(k) + (_CHROMA_COST if c else 0), c, k) for c in range(3) for k in np.ndindex(*stride))[:channels]
     rows = []
     for _, c, k in wanted:
         waves = [np.cos(np.pi * f * (np.arange(n) + 0.5) / n) * np.sqrt((2 if f else 1) / n) for f, n in zip(k, stride)]
+        if lapped:
+            waves[0] = np.eye(stride[0])[k[0] - 1]
         rows.append(np.einsum("t,h,w,c->thwc", *waves, _LUMA_CHROMA[c]).reshape(-1))
     return np.asarray(rows, np.float32)
+
+
+def blocks_of(config: VAEConfig, pixels, first: bool):
+    """Pixels as the blocks of `fold` that an encoder begins with."""
+    return ToLapped(config.fold, name="fold")(pixels, first) if config.lapped else to_blocks(pixels, config.fold, first)
+
+
+def pixels_of(config: VAEConfig, blocks, first: bool):
+    """The pixels, float32, of the blocks of `fold` that a decoder ends with."""
+    blocks = blocks.astype(jnp.float32)
+    return FromLapped(config.fold, name="fold")(blocks, first) if config.lapped else from_blocks(blocks, config.fold, first)
 
 
 class LightEncoder(nn.Module):
@@ -51,7 +67,7 @@ class LightEncoder(nn.Module):
     @nn.compact
     def __call__(self, pixels, first: bool = True):
         c = self.config
-        x = CausalConv(c.stages[0].width, kernel=(1, 1, 1), dtype=c.dtype, name="conv_in")(to_blocks(pixels, c.fold, first), first)
+        x = CausalConv(c.stages[0].width, kernel=(1, 1, 1), dtype=c.dtype, name="conv_in")(blocks_of(c, pixels, first), first)
         for i, stage in enumerate(c.stages):
             for j in range(stage.blocks):
                 x = LightBlock(c.dtype, name=f"stage{i}_block{j}")(x, first)
@@ -77,7 +93,7 @@ class LightDecoder(nn.Module):
                 x = LightBlock(c.dtype, name=f"stage{i}_block{j}")(x, first)
         x = channel_norm(self, x, "norm_out")
         out = CausalConv(3 * int(np.prod(c.fold)), kernel=(1, 1, 1), dtype=c.dtype, name="conv_out", kernel_init=nn.initializers.zeros)
-        return from_blocks(out(x, first), c.fold, first).astype(jnp.float32)
+        return pixels_of(c, out(x, first), first)
 
 
 class Middle(nn.Module):
@@ -98,7 +114,7 @@ class FullEncoder(nn.Module):
     @nn.compact
     def __call__(self, pixels, first: bool = True):
         c = self.config
-        x = CausalConv(c.stages[0].width, dtype=c.dtype, name="conv_in")(to_blocks(pixels, c.fold, first), first)
+        x = CausalConv(c.stages[0].width, dtype=c.dtype, name="conv_in")(blocks_of(c, pixels, first), first)
         for i, stage in enumerate(c.stages):
             whole = x
             for j in range(stage.blocks):
@@ -132,7 +148,7 @@ class FullDecoder(nn.Module):
                     x += duplicate_up(whole, width, stride, first)
         x = nn.silu(channel_norm(self, x, "norm_out"))
         x = CausalConv(3 * int(np.prod(c.fold)), dtype=c.dtype, name="conv_out", kernel_init=_last(c))(x, first)
-        return from_blocks(x, c.fold, first).astype(jnp.float32)
+        return pixels_of(c, x, first)
 
 
 def _last(config: VAEConfig) -> nn.initializers.Initializer:
@@ -153,7 +169,12 @@ class VAE(nn.Module):
         self.encoder = (FullEncoder if full else LightEncoder)(self.config)
         self.decoder = (FullDecoder if full else LightDecoder)(self.config)
         if self.config.codec:
-            basis, scale = cosine_basis(self.config.stride, self.config.latent_channels), np.sqrt(np.prod(self.config.stride))
+            stride, lapped = self.config.stride, self.config.lapped
+            basis, scale = cosine_basis(stride, self.config.latent_channels, lapped), np.sqrt(np.prod(stride[lapped:]))
+            if lapped:
+                self.to_codec, self.from_codec = ToLapped(stride), FromLapped(stride)
+            else:
+                self.to_codec, self.from_codec = (functools.partial(each, stride=stride) for each in (to_blocks, from_blocks))
             self.linear_encode = self.param("linear_encode", lambda key: jnp.asarray(basis.T / scale))
             self.linear_decode = self.param("linear_decode", lambda key: jnp.asarray(basis * scale))
 
@@ -164,7 +185,7 @@ class VAE(nn.Module):
         """
         mean, log_variance = jnp.split(self.encoder(pixels, first), 2, axis=-1)
         if self.config.codec:
-            mean += to_blocks(pixels, self.config.stride, first) @ self.linear_encode
+            mean += self.to_codec(pixels, first=first) @ self.linear_encode
             log_variance += _START_LOG_VARIANCE
         return mean, jnp.clip(log_variance, -30.0, 20.0)
 
@@ -175,7 +196,7 @@ class VAE(nn.Module):
         """
         pixels = self.decoder(latents, first)
         if self.config.codec:
-            pixels += from_blocks(latents @ self.linear_decode, self.config.stride, first)
+            pixels += self.from_codec(latents @ self.linear_decode, first=first)
         return pixels
 
     def __call__(self, pixels, key):

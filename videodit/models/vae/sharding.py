@@ -4,3 +4,11 @@
 AXES = {
     "kernel": (None, None, None, "embed", None),
 }
+
+_FIRST_AND_LAST = ("conv_in", "conv_out", "conv_latents", "conv_moments")
+
+
+def hidden_matrices(path: str) -> tuple[int, int] | None:
+    """Of the kernel of a convolution between the first and last layers: (0 axes that number matrices, all but the last axis are inputs)."""
+    *_, layer, name = path.split("/")
+    return (0, -1) if name == "kernel" and layer not in _FIRST_AND_LAST else None

@@ -170,13 +170,18 @@ def _starts(size: int, tile: int) -> list[int]:
 
 @functools.lru_cache(maxsize=64)
 def _fade(start: int, tile: int, size: int, step: int) -> np.ndarray:
-    """Weights of the tile at `start` along its side: a ramp where it shares with a neighbour, over the sum of all tiles' ramps."""
+    """Weights of the tile at `start` along its side: a ramp where it shares with a neighbour, over the sum of all tiles' ramps.
+
+    A tile's outermost latents lack neighbours that lapped blocks reach into, and count nothing where the overlap has room to do without.
+    """
 
     def ramp(begin: int) -> np.ndarray:
         place = np.arange(size * step) + 0.5
-        edge = max(1, tile // _OVERLAP) * step
-        rise = np.clip((place - begin * step) / edge, 0, 1) if begin else 1.0
-        fall = np.clip(((begin + tile) * step - place) / edge, 0, 1) if begin + tile < size else 1.0
+        shared = max(1, tile // _OVERLAP)
+        outermost = 1 if shared > 2 else 0
+        edge = (shared - outermost) * step
+        rise = np.clip((place - (begin + outermost) * step) / edge, 0, 1) if begin else 1.0
+        fall = np.clip(((begin + tile - outermost) * step - place) / edge, 0, 1) if begin + tile < size else 1.0
         return np.where((place > begin * step) & (place < (begin + tile) * step), np.minimum(rise, fall), 0.0)
 
     total = sum(ramp(each) for each in _starts(size, tile))

@@ -34,6 +34,7 @@ def wan_config(
         blocks="full",
         shortcuts=newer,
         codec=False,
+        lapped=False,
         dtype=dtype,
     )
 
