@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from videodit.core.config import to_dict
 from videodit.data import augmentation, media
 from videodit.data.augmentation import AugmentConfig, DecodedClips, draw_view, held_size, show
 from videodit.data.curate import CurateConfig
@@ -233,8 +234,7 @@ class Identity:
 
 
 def test_held_out_windows_are_never_augmented(dataset, tiny):
-    stage_of = {"policy": POLICY, "augment": EVERYTHING}
-    config = tiny("vae", vae_training={"stages": (stage_of,)}, latents={"policy": POLICY})
+    config = tiny("vae", vae_training={"stages": (to_dict(stage()),)}, latents={"policy": to_dict(POLICY)})
     assert config.vae_training.stages[0].augment == EVERYTHING
     held_out, windows = held_out_windows(config, dataset.directory, 10)
     for window, (source, _) in zip(windows, reconstruct(config, held_out, Identity(), windows), strict=True):

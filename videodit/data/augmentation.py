@@ -68,8 +68,10 @@ def held_size(native: Size, window: Size, scale: float) -> Size:
 
 
 def draw_view(config: AugmentConfig, key: tuple[int, int, int], held: Size, window: Size, starts: tuple[int, int]) -> View:
-    """The view that belongs to `key`, (seed, batch, row), of a clip held at `held` for a window of `window` (height, width), which begins at
-    one of the frames from `starts[0]` to `starts[1]`."""
+    """The view that belongs to `key`, (seed, batch, row), of a clip held at `held` for a window of `window` (height, width).
+
+    It begins at one of the frames from `starts[0]` to `starts[1]`.
+    """
     zoom, row, column, flip, start = np.random.default_rng([key[0], _AUGMENT, *key[1:]]).random(5).tolist()
     fitting = min(held[0] / window[0], held[1] / window[1])  # times the scale at which it covers the window; below 1 it is enlarged
     scale = max(1.0, min(config.scale, fitting)) ** zoom
@@ -110,7 +112,10 @@ class DecodedClips:
         return resampled_frames(int(self.dataset.sizes[record][0]), float(self.dataset.fps[record]), self.policy)
 
     def read(self, record: int, held: Size, first: int, frames: int) -> np.ndarray:
-        """uint8 `[T, *held, 3]`: at most `frames` frames from frame `first` on. Raises MediaError where there is none, or one is damaged."""
+        """uint8 `[T, *held, 3]`: at most `frames` frames from frame `first` on.
+
+        Raises MediaError where there is none, or one is damaged.
+        """
         lock = self._kept.get((record, held))
         whole = None if lock is None else self._whole(record, held, lock)
         if whole is None:
