@@ -89,6 +89,12 @@ def test_every_scale_place_start_and_both_sides_come():
         assert max(view.corner[axis] + view.size[axis] for view in small) > held[axis] - 2
 
 
+def test_what_is_drawn_belongs_to_seed_batch_and_row():
+    drawn = lambda *key: draw_view(EVERYTHING, key, (48, 77), (24, 40), (0, 16))
+    assert drawn(1, 2, 3) == drawn(1, 2, 3)
+    assert drawn(1, 2, 3) not in (drawn(0, 2, 3), drawn(1, 0, 3), drawn(1, 2, 0))
+
+
 def test_a_view_shows_its_own_part():
     frames = scene(2, 48, 77)
     view = augmentation.View(held=(48, 77), corner=(10, 20), size=(24, 40), first=0, flipped=False)

@@ -63,8 +63,7 @@ def held_size(native: Size, window: Size, scale: float) -> Size:
     """The size at which a clip of `native` (height, width) is decoded for windows that are read at up to `scale` times the scale at which
     it covers them: as large as they ask for, and at most its own."""
     cover = max(window[0] / native[0], window[1] / native[1])
-    most = min(1.0, cover * scale)
-    return tuple(min(side, max(round(side * most), min(side, least))) for side, least in zip(native, window))
+    return tuple(min(side, max(least, round(side * cover * scale))) for side, least in zip(native, window))
 
 
 def draw_view(config: AugmentConfig, key: tuple[int, int, int], held: Size, window: Size, starts: tuple[int, int]) -> View:
