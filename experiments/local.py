@@ -1,6 +1,7 @@
 """The main job: the whole path from videos to samples on a laptop's CPU, on the built-in worlds.
 
-Variants: `vae` trains the autoencoder, `dit` the transformer on its latents; `launch/local.sh` runs both and what lies between.
+Variants: `vae` trains the autoencoder, `dit` the transformer on its latents; `launch/local.sh` runs both and what lies between. `vae_files`
+and `dit_files` are the same on media files, `data.inputs`, as `launch/local.sh --data PLACE` has it.
 
 On 2 CPU cores that multiply matrices at 211 GFLOP/s the whole job takes 13 minutes and 1.7 GiB: the VAE 3.5 minutes to 28.0 dB on held-out
 clips, the transformer (3.3 M parameters) 7.5 minutes; at 124 GFLOP/s it takes 28 minutes. It should reach, on combinations of shape,
@@ -8,10 +9,14 @@ colour, motion and direction that it never saw, 100 % of colours, 80 % of shapes
 clips are given in part, for the tasks of `videodit sample --task`.
 """
 
+from dataclasses import replace
+
 import ml_collections
 
 from videodit.core.config import to_dict
-from videodit.data.order import PackingConfig
+from videodit.core.errors import UserError
+from videodit.data.augmentation import AugmentConfig
+from videodit.data.order import PackingConfig, packing_for
 from videodit.data.pipeline import VAEStage
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
@@ -28,8 +33,15 @@ from videodit.training import config as c
 SIZES = ((32, 48), (48, 32), (40, 40), (40, 64), (64, 40))  # (height, width): landscape, portrait, square, and larger ones
 
 
+FILES = "_files"  # the end of a variant that is on media files
+CAPTION = 128  # tokens, about 100 words: where a caption of somebody's own clips is cut
+
+
 def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
-    """The experiment for `variant`, "vae" or "dit"; both share the data and both models."""
+    """The experiment for `variant`, "vae" or "dit", or one of them with `FILES`; all share both models."""
+    model = variant.removesuffix(FILES)
+    if model not in ("vae", "dit"):
+        raise UserError(f"experiments/local.py:{variant}: expected vae or dit, or vae{FILES} or dit{FILES}, on media files")
     worlds = WorldsConfig(
         seed=1,
         count=4096,
@@ -42,7 +54,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
     )
     grid = (8, 8, 8)
     experiment = c.ExperimentConfig(
-        model=variant,
+        model=model,
         data=DataConfig(worlds=worlds, held_out_count=256, shards=16),
         vae=VAEConfig(latent_channels=24, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
         vae_training=c.VAETrainingConfig(
@@ -56,7 +68,9 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         process=ProcessConfig(known=EVERY_TASK),
         sample=c.SampleConfig(sizes=SIZES, frames=(9, 9, 9, 17), count=8),
     )
-    if variant == "vae":
+    if variant != model:
+        experiment = on_files(experiment)
+    if model == "vae":
         optimizer, train = (
             c.OptimizerConfig(learning_rate=4e-4, warmup=50, weight_decay=1e-4),
             c.TrainConfig(steps=560, log_every=20, save_every=140, sample_every=280),
@@ -69,3 +83,15 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(to_dict(experiment))
     config.optimizer, config.train = to_dict(optimizer), to_dict(train)
     return config
+
+
+def on_files(experiment: c.ExperimentConfig) -> c.ExperimentConfig:
+    """The experiment on media files: few clips of other sizes with longer captions than the worlds', at about as many tokens a step."""
+    settings, packing = experiment.vae_training, experiment.packing
+    stages = tuple(replace(stage, augment=AugmentConfig(scale=2.0, flip=0.5, shift=True)) for stage in settings.stages)
+    return replace(
+        experiment,
+        data=DataConfig(source="files", inputs="clips"),
+        vae_training=replace(settings, stages=stages),
+        packing=packing_for(experiment.latents.policy.max_tokens, CAPTION, packing.rows * packing.length),
+    )

@@ -16,6 +16,7 @@ import ml_collections
 
 from videodit.core.config import to_dict
 from videodit.core.errors import UserError
+from videodit.data.augmentation import AugmentConfig
 from videodit.data.pipeline import VAEStage
 from videodit.data.prepare import DataConfig
 from videodit.data.sizes import SizePolicy
@@ -39,7 +40,7 @@ def get_config(variant: str = "clips") -> ml_collections.ConfigDict:
         else DataConfig(source="files", inputs="clips", held_out_share=0.25),
         vae=VAEConfig(latent_channels=16, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
         vae_training=c.VAETrainingConfig(
-            stages=(VAEStage(policy=policy, batch=1, max_buckets=4),),
+            stages=(VAEStage(policy=policy, batch=1, max_buckets=4, augment=AugmentConfig(scale=2.0, flip=0.5, shift=True)),),
             datasets=("runs/vae_small_worlds/dataset",),
             loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7),
             cache_mb=1000,

@@ -16,7 +16,7 @@ Finished stages are not repeated; a killed run goes on where it was.
   --workdir DIR     where everything is written (default: runs/local in the repository)
   --data PLACE      train on media files instead of the built-in worlds: a folder (with its captions.jsonl), a gs:// prefix,
                     a glob in quotes, a list (.txt), a table (.jsonl, .csv, .parquet) or a WebDataset tar (.tar)
-  --config FILE.py  the experiment, with variants vae and dit (default: experiments/local.py)
+  --config FILE.py  the experiment, with variants vae and dit, and with --data vae_files and dit_files (default: experiments/local.py)
 
   PYTHON=python3.12 launch/local.sh    with a chosen interpreter (3.11 or newer)
 HELP
@@ -44,7 +44,7 @@ done
 python=$(pick_python) || exit 2
 absolute() { case $1 in /*) printf '%s\n' "$1" ;; *) printf '%s\n' "$PWD/$1" ;; esac; }
 workdir=$(absolute "$workdir") config=$(absolute "$config")
-source_flags=() requirement=.
+variant="" source_flags=() requirement=.
 if [ -n "$data" ]; then
   case $data in
     *://*) ;;
@@ -54,7 +54,7 @@ if [ -n "$data" ]; then
       [ -e "$data" ] || fail "--data is '$data', which does not exist"
       ;;
   esac
-  source_flags=(--config.data.source=files "--config.data.inputs=$data") requirement=".[prepare]"
+  variant=_files source_flags=("--config.data.inputs=$data") requirement=".[prepare]"
 fi
 [ -f "$config" ] || fail "--config is '$config', which is not a file"
 environment=$repository/.venv
@@ -102,8 +102,8 @@ export JAX_COMPILATION_CACHE_DIR=$workdir/.jax_cache JAX_PERSISTENT_CACHE_MIN_CO
 # A training step frees and takes hundreds of megabytes: kept by the allocator, in huge pages, that is a fifth faster (glibc; ignored elsewhere).
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=8589934592
 videodit=$environment/bin/videodit
-vae=("--config=$config:vae" "--config.data.path=$workdir/dataset" ${source_flags[@]+"${source_flags[@]}"})
-dit=("--config=$config:dit" "--config.data.path=$workdir/dataset" ${source_flags[@]+"${source_flags[@]}"})
+vae=("--config=$config:vae$variant" "--config.data.path=$workdir/dataset" ${source_flags[@]+"${source_flags[@]}"})
+dit=("--config=$config:dit$variant" "--config.data.path=$workdir/dataset" ${source_flags[@]+"${source_flags[@]}"})
 
 stage prepare "$videodit" prepare "${vae[@]}" --output="$workdir/dataset"
 stage vae "$videodit" train "${vae[@]}" --workdir="$workdir/vae"

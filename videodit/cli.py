@@ -289,7 +289,7 @@ _PREPARE_EXAMPLES = """\
 videodit prepare --config=experiments/local.py:vae --workdir=runs/local
 
 media files: a folder, gs:// prefix, glob, list (.txt), table (.jsonl, .csv, .parquet) or WebDataset tars (.tar)
-  videodit prepare --config=experiments/local.py:vae --output=runs/mine --config.data.source=files --config.data.inputs=clips
+  videodit prepare --config=experiments/local.py:vae_files --output=runs/mine --config.data.inputs=clips
 
 as an Apache Beam pipeline on many machines: after -- come Beam's own options (needs pip install 'videodit[prepare]')
   videodit prepare ... --output=gs://bucket/dataset --config.data.inputs=gs://bucket/clips -- --runner=DataflowRunner

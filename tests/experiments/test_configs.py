@@ -10,9 +10,14 @@ import pytest
 
 from videodit.core.config import load, to_dict
 from videodit.core.errors import UserError
+from videodit.data.augmentation import AugmentConfig
+from videodit.data.curriculum import MixtureConfig
+from videodit.data.order import RowOrder, Sizes, TextSizes
 from videodit.data.prepare import prepare
+from videodit.data.sizes import fit, tokens, windows
 from videodit.evaluation.evaluate import evaluate
 from videodit.models.dit.sizes import WIDTHS
+from videodit.models.text.source import open_text
 from videodit.models.vae.config import Stage, VAEConfig
 from videodit.training import loop
 from videodit.training.config import read_experiment
@@ -20,7 +25,7 @@ from videodit.training.jobs import Job
 
 EXPERIMENTS = pathlib.Path(__file__).resolve().parents[2] / "experiments"
 VARIANTS = {
-    "local": ("vae", "dit"),
+    "local": ("vae", "dit", "vae_files", "dit_files"),
     "pods": ("image_1b", "video_1b", "3b", "8b", "30b"),
     "sizes": tuple(WIDTHS),
     "vae_small": ("clips", "worlds"),
@@ -41,6 +46,60 @@ def test_every_config_is_read_strictly_and_says_what_it_is(name):
         assert read_experiment(json.loads(json.dumps(to_dict(read)))) == read
     said = (EXPERIMENTS / f"{name}.py").read_text().split('"""')[1]
     assert any(command in said for command in ("videodit train", "videodit inspect", "videodit preflight", "launch/local.sh"))
+
+
+def test_an_unknown_variant_of_the_main_job_is_named():
+    with pytest.raises(UserError, match="local.py:fils: expected vae or dit, or vae_files or dit_files"):
+        load(f"{EXPERIMENTS / 'local.py'}:fils")
+
+
+def test_the_main_job_on_files_is_the_same_but_for_its_data_augmentation_and_rows():
+    for model in ("vae", "dit"):
+        worlds, files = experiment("local", model), experiment("local", f"{model}_files")
+        assert files.data.source == "files" and all(stage.augment.on for stage in files.vae_training.stages)
+        assert not any(stage.augment.on for stage in worlds.vae_training.stages)
+        stages = [replace(stage, augment=AugmentConfig()) for stage in files.vae_training.stages]
+        assert replace(files.vae_training, stages=tuple(stages)) == worlds.vae_training
+        assert replace(files, data=worlds.data, vae_training=worlds.vae_training, packing=worlds.packing) == worlds
+        step = files.packing.rows * files.packing.length / (worlds.packing.rows * worlds.packing.length)
+        assert 0.8 < step < 1.25
+
+
+def real_sizes(folder, config):
+    """The sizes of the real clips under a config, with as many text tokens as its tokenizer makes of their captions."""
+    lines = lambda name: map(json.loads, (folder / name).read_text().splitlines())
+    said = {line["file"]: line["caption"] for line in lines("captions.jsonl")}
+    text, policy = open_text(config.text, ""), config.latents.policy
+    patches, words = [], []
+    for line in lines("manifest.jsonl"):
+        if line.get("decodes") != "yes":
+            continue
+        frames, fps = line.get("frames", 1), line.get("avg_fps") or 1.0
+        size = fit(frames, line["height"], line["width"], fps, policy)
+        for _, count in windows(frames, fps, policy, max_frames=size.frames):
+            patches.append(tokens((count, size.height, size.width), policy.grid))
+            words.append(text.lengths(said[line["file"]]) if line["file"] in said else (0,))
+    none = np.zeros((len(words), 1), int)
+    return Sizes(
+        name="real", patches=np.array(patches), stills=np.zeros(len(patches), bool), text={"original": np.array(words), "descriptive": none}
+    )
+
+
+def test_rows_of_real_clips_are_full_and_their_captions_uncut(clips):
+    config = experiment("local", "dit_files")
+    sizes, packing = real_sizes(clips, config), config.packing
+    assert len(sizes.patches) > 100 and 32 < sizes.text["original"].max() <= packing.max_text_tokens
+    for every in (1, 3, 9):  # small folders too
+        some = replace(
+            sizes,
+            patches=sizes.patches[::every],
+            stills=sizes.stills[::every],
+            text={kind: counts[::every] for kind, counts in sizes.text.items()},
+        )
+        text = TextSizes(empty=(1,), limits=(packing.max_text_tokens,))
+        order = iter(RowOrder([some], MixtureConfig(), packing, text=text, seed=0))
+        filled = [sum(sample.tokens for sample in row) for _ in range(96) for row in next(order).rows]
+        assert sum(filled) / (len(filled) * packing.length) > 0.95
 
 
 @pytest.mark.parametrize("name", STAGED)

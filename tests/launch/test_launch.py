@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -129,7 +130,10 @@ def test_a_failed_stage_ends_the_job_and_the_next_run_goes_on_there(clone):
 def test_own_data_reaches_the_config(clone):
     (clone / "mine").mkdir()
     assert local(clone, f"--data={clone}/mine").returncode == 0
-    assert f"--config.data.source=files --config.data.inputs={clone}/mine" in (clone / "calls").read_text().splitlines()[0]
+    given = (clone / "calls").read_text().splitlines()
+    assert all(f"--config.data.inputs={clone}/mine" in call for call in given)
+    variants = [re.search(r"local\.py:(\w+)", call).group(1) for call in given]
+    assert variants == ["vae_files", "vae_files", "dit_files", "dit_files", "dit_files"]
 
 
 @pytest.mark.parametrize("place", ["gs://bucket/clips", "/some/where/*.tar"])

@@ -28,10 +28,10 @@ _SURPLUS = 0.1
 class PackingConfig:
     """How rows are packed.
 
-    length: tokens a row; twice the longest sample, or more, fills rows to 98 % or more. rows: rows a step, over all devices; bins: rows
-    that are packed together, a multiple of `rows`: more of them pad less. max_text_tokens: where a caption is cut, by each
-    encoder that reads it. caption_odds: odds of each kind of caption, among those that a clip has; caption_dropout: share of clips trained
-    without one, for guidance (Ho and Salimans, 2022).
+    length: tokens a row; twice the longest sample, or more, fills rows to 98 % or more where samples are of many sizes, and four times
+    where most are about as long (`packing_for`). rows: rows a step, over all devices; bins: rows that are packed together, a multiple of
+    `rows`: more of them pad less. max_text_tokens: where a caption is cut, by each encoder that reads it. caption_odds: odds of each kind
+    of caption, among those that a clip has; caption_dropout: share of clips trained without one, for guidance (Ho and Salimans, 2022).
     """
 
     length: int = 384
@@ -49,6 +49,17 @@ class PackingConfig:
             raise ValueError(f"bins is {self.bins}, expected a multiple of rows={self.rows}, e.g. {-(-self.bins // self.rows) * self.rows}")
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(f"caption_dropout is {self.caption_dropout}, expected a share from 0 to 1")
+
+
+def packing_for(max_tokens: int, max_text_tokens: int, step_tokens: int) -> PackingConfig:
+    """Rows for clips of whatever sizes, with at most `max_tokens` patch tokens, and whatever captions: about `step_tokens` a step.
+
+    A row is four times as long as the longest sample that there may be. A size policy brings most real clips to about as many tokens, and
+    in a row of two of the longest, the gap after them, which none of the others fits in, is a tenth of it.
+    """
+    length = 4 * (max_tokens + max_text_tokens)
+    rows = max(1, round(step_tokens / length))
+    return PackingConfig(length=length, rows=rows, bins=-(-PackingConfig.bins // rows) * rows, max_text_tokens=max_text_tokens)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

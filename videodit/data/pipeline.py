@@ -7,6 +7,7 @@ import bisect
 from collections.abc import Callable, Mapping, Sequence
 import concurrent.futures
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -14,6 +15,7 @@ import grain
 import numpy as np
 
 from videodit.core.errors import UserError
+from videodit.data.augmentation import AugmentConfig, DecodedClips, draw_view, held_size, show
 from videodit.data.bad_records import BadRecords
 from videodit.data.buckets import BucketSchedule, batch_sizes, choose_buckets, nearest_buckets
 from videodit.data.curriculum import MixtureConfig
@@ -57,7 +59,12 @@ def read_window(dataset: ClipDataset | JoinedClips, window: Window, fps: float, 
     record = dataset[window.record]
     rate = fps if record["frames"] > 1 else None
     pixels = decode_record(record, fps=rate, start=window.start, frames=window.frames, size=(window.height, window.width))
-    missing = (frames or window.frames) - len(pixels)
+    return _lengthened(pixels, frames or window.frames)
+
+
+def _lengthened(pixels: np.ndarray, frames: int) -> np.ndarray:
+    """At least `frames` frames: the last is held."""
+    missing = frames - len(pixels)
     return pixels if missing <= 0 else np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)])
 
 
@@ -83,6 +90,7 @@ class VAEStage:
       max_buckets: sizes (frames, height, width) of videos that are compiled at most, and as many of images.
       images: share of batches that are single frames, stills and frames of videos, from 0 to 1. Stills are in no other batches. Where
         nothing in the data set moves, all batches are.
+      augment: how windows are varied from epoch to epoch; shapes stay those of the buckets.
     """
 
     step: int = 0
@@ -90,6 +98,7 @@ class VAEStage:
     batch: int = 16
     max_buckets: int = 4
     images: float = 0.2
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
     def __post_init__(self):
         if self.step < 0 or self.batch < 1:
@@ -104,9 +113,9 @@ class VAEBatches:
     Each window goes to the nearest of the buckets, which are sizes of the data set's own windows; one that is shorter holds its last
     frame. Batches of images lie evenly among those of videos: n batches hold `floor(n * images)` of them.
 
-    Decoded windows are kept, up to `cache_bytes`: a small data set, which is read many times, is decoded once. Nothing is evicted, since
-    an epoch comes to each window once. A window that cannot be read gives way to the next of its bucket that can. `mine` says which of a
-    batch's rows to read, all by default; a batch says which it holds (`row`) of how many (`rows`).
+    Decoded windows, or whole clips where windows are augmented, are kept, up to `cache_bytes`: a small data set, which is read many times,
+    is decoded once. Nothing is evicted, since an epoch comes to each window once. A window that cannot be read gives way to the next of its
+    bucket that can. `mine` says which of a batch's rows to read, all by default; a batch says which it holds (`row`) of how many (`rows`).
     """
 
     def __init__(
@@ -119,7 +128,7 @@ class VAEBatches:
         bad: BadRecords | None = None,
         mine: Callable[[int], Sequence[int]] = range,
     ):
-        self.dataset, self.stage, self.mine, self.bad = dataset, stage, mine, bad or BadRecords()
+        self.dataset, self.stage, self.seed, self.mine, self.bad = dataset, stage, seed, mine, bad or BadRecords()
         videos = [window for window in all_windows(dataset, stage.policy) if window.frames > 1] if stage.images < 1 else []
         self._share = stage.images if videos else 1.0
         self.buckets: list[tuple[int, int, int]] = []
@@ -135,6 +144,12 @@ class VAEBatches:
         self._images = schedule(slice(of_videos, None)) if self._share > 0 else None
         self._cache: dict[int, np.ndarray] = {}
         self._cache_left = cache_bytes
+        held = ((window.record, self._held_size(window)) for window in self.windows)
+        self._clips = DecodedClips(dataset, stage.policy, held, cache_bytes) if stage.augment.on else None
+
+    def _held_size(self, window: Window) -> tuple[int, int]:
+        native = tuple(self.dataset.sizes[window.record][1:].tolist())
+        return held_size(native, (window.height, window.width), self.stage.augment.scale)
 
     def _add(self, found: list[Window]) -> None:
         """Adds windows, with buckets of their own."""
@@ -159,7 +174,7 @@ class VAEBatches:
     def __call__(self, n: int) -> dict[str, np.ndarray]:
         chosen = self.chosen(int(n))
         mine = list(self.mine(len(chosen)))
-        read = [self._read_near(int(chosen[row])) for row in mine]
+        read = [self._read_near(int(chosen[row]), (int(n), row)) for row in mine]
         return {
             "pixels": np.stack([pixels for _, pixels in read]),
             "clip": np.array([number for number, _ in read], np.int32),
@@ -167,15 +182,16 @@ class VAEBatches:
             "rows": np.int32(len(chosen)),
         }
 
-    def _read_near(self, number: int) -> tuple[int, np.ndarray]:
-        """The window, or the next of its bucket that can be read, and its pixels."""
-        attempt = lambda i: self.bad.attempt(lambda: self.dataset.keys[self.windows[i].record], lambda: self._read(i))
+    def _read_near(self, number: int, place: tuple[int, int]) -> tuple[int, np.ndarray]:
+        """The window, or the next of its bucket that can be read, and its pixels; `place` is (batch, row)."""
+        read = self._read if self._clips is None else functools.partial(self._read_augmented, place=place)
+        attempt = lambda i: self.bad.attempt(lambda: self.dataset.keys[self.windows[i].record], lambda: read(i))
         pixels = attempt(number)
         if pixels is not None:
             return number, pixels
         members = self._members[self._bucket_of[number]]
-        place = members.index(number)
-        for other in members[place + 1 :] + members[:place]:
+        first = members.index(number)
+        for other in members[first + 1 :] + members[:first]:
             pixels = attempt(other)
             if pixels is not None:
                 return other, pixels
@@ -191,9 +207,26 @@ class VAEBatches:
                 self._cache[number] = pixels
         return pixels
 
+    def _read_augmented(self, number: int, place: tuple[int, int]) -> np.ndarray:
+        window, frames = self.windows[number], self.buckets[self._bucket_of[number]][0]
+        size, starts = (window.height, window.width), self._starts(window, frames)
+        view = draw_view(self.stage.augment, (self.seed, *place), self._held_size(window), size, starts)
+        return _lengthened(show(self._clips.read(window.record, view.held, view.first, frames), view, size), frames)
+
+    def _starts(self, window: Window, frames: int) -> tuple[int, int]:
+        """The first and the last frame that a window, for a bucket of `frames`, may begin at."""
+        policy = self.stage.policy
+        first, last = round(window.start * policy.fps), max(0, self._clips.frames(window.record) - frames)
+        if not self.stage.augment.shift:
+            return first, first
+        reach = policy.max_frames // 2  # windows lie end to end: together they begin everywhere
+        return max(0, min(first - reach, last)), min(first + reach, last)
+
     def forget(self) -> None:
-        """Gives up the decoded windows."""
+        """Gives up what was decoded."""
         self._cache.clear()
+        if self._clips is not None:
+            self._clips.forget()
 
 
 class StagedBatches:

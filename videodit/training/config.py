@@ -31,7 +31,8 @@ class VAETrainingConfig:
     `datasets`: directories of other data sets whose clips are trained on beside those of the experiment's own.
     `start`: a VAE of the form of `config.vae` whose weights a run begins with, "" for new ones: a workdir, or a Wan VAE's safetensors file
     or diffusers directory. Its latent statistics are measured anew, and its discriminator, where it has one, is not taken over.
-    `cache_mb`: decoded windows are kept in memory up to so many megabytes (10^6 bytes), so that a small data set is decoded once.
+    `cache_mb`: decoded windows, whole clips where a stage augments them, are kept in memory up to so many megabytes (10^6 bytes) a stage,
+    so that a small data set is decoded once.
     """
 
     stages: tuple[VAEStage, ...] = (VAEStage(),)
