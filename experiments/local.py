@@ -52,16 +52,16 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         motions=("slides", "rolls", "bounces", "stays still"),
         camera_odds=0.0,
     )
-    grid = (8, 8, 8)
+    grid = (4, 8, 8)
     experiment = c.ExperimentConfig(
         model=model,
         data=DataConfig(worlds=worlds, held_out_count=256, shards=16),
-        vae=VAEConfig(latent_channels=24, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
+        vae=VAEConfig(latent_channels=16, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
         vae_training=c.VAETrainingConfig(
-            stages=(VAEStage(policy=SizePolicy(max_frames=9, grid=grid, max_tokens=128), batch=8, max_buckets=3, images=0.33),),
-            loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7),
+            stages=(VAEStage(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=200), batch=5, max_buckets=4, images=0.25),),
+            loss=VAELossConfig(l1=0.05, l2=1.0, gradient=0.1, kl=1e-7),
         ),
-        latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=128)),
+        latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=200)),
         text=TextConfig(refiner=TextRefinerConfig(depth=1, heads=3)),
         dit=DiTConfig(width=192, depth=4, heads=3, unroll=4),
         packing=PackingConfig(length=184, rows=12, bins=96, max_text_tokens=32, caption_odds={"original": 1.0}),
@@ -72,7 +72,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         experiment = on_files(experiment)
     if model == "vae":
         optimizer, train = (
-            c.OptimizerConfig(learning_rate=4e-4, warmup=50, weight_decay=1e-4),
+            c.OptimizerConfig(name="muon", learning_rate=3e-3, warmup=50, weight_decay=1e-4),
             c.TrainConfig(steps=560, log_every=20, save_every=140, sample_every=280),
         )
     else:

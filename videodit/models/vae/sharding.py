@@ -10,5 +10,4 @@ _FIRST_AND_LAST = ("conv_in", "conv_out", "conv_latents", "conv_moments")
 
 def hidden_matrices(path: str) -> tuple[int, int] | None:
     """Of the kernel of a convolution between the first and last layers: (0 axes that number matrices, all but the last axis are inputs)."""
-    *_, layer, name = path.split("/")
-    return (0, -1) if name == "kernel" and layer not in _FIRST_AND_LAST else None
+    return (0, -1) if path.endswith("/kernel") and path.split("/")[-2] not in _FIRST_AND_LAST else None
