@@ -64,7 +64,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=200)),
         text=TextConfig(refiner=TextRefinerConfig(depth=1, heads=3)),
         dit=DiTConfig(width=192, depth=4, heads=3, unroll=4),
-        packing=PackingConfig(length=184, rows=12, bins=96, max_text_tokens=32, caption_odds={"original": 1.0}),
+        packing=PackingConfig(length=464, rows=6, bins=48, max_text_tokens=32, caption_odds={"original": 1.0}),
         process=ProcessConfig(known=EVERY_TASK),
         sample=c.SampleConfig(sizes=SIZES, frames=(9, 9, 9, 17), count=8),
     )
