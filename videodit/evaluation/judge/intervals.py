@@ -30,7 +30,7 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     share, room = right / n, _Z**2 / n
     middle = (share + room / 2) / (1 + room)
     reach = _Z / (1 + room) * math.sqrt(share * (1 - share) / n + room / (4 * n))
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    return max(0.0, min(share, middle - reach)), min(1.0, max(share, middle + reach))
 
 
 def bootstrap(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
