@@ -27,4 +27,5 @@ def to_text(judged: Judged) -> str:
     """The table in lines of text."""
     rows = cells(judged)
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) if k else cell.ljust(width) for k, (cell, width) in enumerate(zip(row, widths))) for row in rows)
+    padded = ([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))] for row in rows)
+    return "\n".join("  ".join(row) for row in padded)

@@ -66,8 +66,8 @@ def share_of_colour(clip: np.ndarray, wanted: str, old: str) -> float:
 
 
 def appearance(clip: np.ndarray, colour: str) -> tuple[float, float]:
-    """Mean brightness (the largest of red, green and blue, in [0, 1]) and size (the root of the area, in shorter sides) of a solid; NaN where it
-    is not seen. The solid is as `path_of` chooses it."""
+    """Mean brightness (the largest of red, green and blue, in [0, 1]) and size (the root of the area, in shorter sides) of a solid; NaN
+    where it is not seen. The solid is as `path_of` chooses it."""
     pixels = prepared(clip)
     found = segment(pixels)
     chosen = ([region for region in found if region.colour == colour] or found)[:1]

@@ -83,10 +83,11 @@ def figures(evaluation: dict[str, Any], stages: dict[str, Any], vae: Metrics, di
     """
     judge, told, measured_vae = (evaluation.get(name) or {} for name in ("judge", "train", "vae"))
     measured = [evaluation, *vae, *dit]
+    share = lambda subject, fact: _number(((judge.get(subject) or {}).get(fact) or {}).get("share"))
     return {
         "vae": {name: _number(measured_vae.get(name)) for name in ("psnr_db", "ssim", "above_bicubic_db")},
         "judge": {
-            subject: {score: _number(((judge.get(subject) or {}).get(score) or {}).get("share")) for score in SCORES} for subject in SUBJECTS
+            subject: {score: share(subject, score) for score in SCORES} for subject in SUBJECTS
         },
         "seconds": {stage: _number(stages.get(stage)) for stage in STAGES},
         "real_token_share": _first(_number(evaluation.get("real_token_share")), _middle(dit, "real_token_share")),

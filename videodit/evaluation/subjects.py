@@ -1,7 +1,7 @@
 """What the judge is shown: a trained model's samples beside everything that says what their score means.
 
-True renders of the same prompts, as they are and through the VAE, say how much can be had; other prompts' truths, frozen clips, an untrained
-model and clips made to fool the judge say what can be had for nothing.
+True renders of the same prompts, as they are and through the VAE, say how much can be had; other prompts' truths, frozen clips, an
+untrained model and clips made to fool the judge say what can be had for nothing.
 """
 
 from collections.abc import Hashable, Sequence

@@ -74,7 +74,9 @@ def lasting(clip: np.ndarray, case: Case, window: int, fps: float) -> Lasting:
     """Looks at a window of a long clip every `EVERY` seconds. Brightness and size are NaN where the solid is not seen."""
     parts = [clip[start : start + window] for start in range(0, len(clip) - window + 1, int(EVERY * fps))]
     right = [judging.right(judging.judge(part, fps), case.truth, len(part)) for part in parts]
-    (bright, large), (last_bright, last_large) = (motions.appearance(clip[part], case.colour) for part in (slice(0, window), slice(-window, None)))
+    (bright, large), (last_bright, last_large) = (
+        motions.appearance(clip[part], case.colour) for part in (slice(0, window), slice(-window, None))
+    )
     return Lasting(right=right, brightness=last_bright / bright, size=last_large / large)
 
 

@@ -29,7 +29,9 @@ class Row:
 Estimates = dict[str, Estimate]
 
 
-def row(task: str, measure: str, values: Mapping[str, Sequence[float]], aim: str = "", reached: Callable[[Estimates], bool] | None = None) -> Row:
+def row(
+    task: str, measure: str, values: Mapping[str, Sequence[float]], aim: str = "", reached: Callable[[Estimates], bool] | None = None
+) -> Row:
     """A row from a value a scene, by subject; values that are not numbers are left out. Without `reached` the row has no aim."""
     found = {name: estimate(known) for name, each in values.items() if len(known := [v for v in each if np.isfinite(v)])}
     return Row(
@@ -49,7 +51,9 @@ def above(found: Estimates, *others: str) -> bool:
 
 def below(found: Estimates, *others: str, share: float = 1.0) -> bool:
     """Whether ours is at most `share` of each of the others, and the intervals do not meet."""
-    return all(found["ours"].high < found[name].low and found["ours"].share <= share * found[name].share for name in others if name in found)
+    return all(
+        found["ours"].high < found[name].low and found["ours"].share <= share * found[name].share for name in others if name in found
+    )
 
 
 def to_text(rows: Sequence[Row]) -> str:

@@ -1,8 +1,8 @@
 """The `evaluate --tasks` verb: every generation task on the worlds, held against the true continuation of each scene.
 
 Scenes are of held-out combinations and move. Beside the trained model stand one with random weights, a baseline that copies its input, and
-the true render. Positions and speeds are read from pixels, of true renders too. An aim that random weights or a frozen clip meet is none: ours
-must be better than both by more than chance.
+the true render. Positions and speeds are read from pixels, of true renders too. An aim that random weights or a frozen clip meet is none:
+ours must be better than both by more than chance.
 """
 
 from collections.abc import Callable
@@ -159,8 +159,8 @@ def fill(study: Study) -> tuple[list[Row], list[np.ndarray]]:
 
 
 def closes(clip: np.ndarray, first: int, fps: float, truth: dict[str, str]) -> bool:
-    """Whether a clip is a loop of what is asked: it moves as asked for its `first` frames, goes over into its beginning with the right solid
-    alone in the picture, and its seam is no larger a step than others. A clip that stands still is none."""
+    """Whether a clip is a loop of what is asked: it moves as asked for its `first` frames, goes over into its beginning with the right
+    solid alone in the picture, and its seam is no larger a step than others. A clip that stands still is none."""
     moves = shows(clip[:first], fps, truth, "colour", "shape", "motion", "alone")
     return moves and motions.seam(clip) <= 1 and shows(clip[first:], fps, truth, "colour", "shape", "alone")
 

@@ -103,10 +103,18 @@ def requests_for(config: ExperimentConfig, asked: list[dict[str, Any]], count: i
     """`count` requests that take prompts in turn, with seeds from `seed` on. Every size meets every length equally often, and a prompt that
     comes again meets the next size and the next length."""
     sizes, lengths = config.sample.sizes, config.sample.frames
-    pairs = [(sizes[k % len(sizes)], lengths[(k + k // math.lcm(len(sizes), len(lengths))) % len(lengths)]) for k in range(len(sizes) * len(lengths))]
+    period = math.lcm(len(sizes), len(lengths))
+    pairs = [(sizes[k % len(sizes)], lengths[(k + k // period) % len(lengths)]) for k in range(len(sizes) * len(lengths))]
     chosen = [pairs[(i % len(asked) + i // len(asked)) % len(pairs)] for i in range(count)]
     return [
-        Request(prompt=asked[i % len(asked)]["prompt"], frames=frames, height=height, width=width, seed=seed + i, negative=config.sample.negative)
+        Request(
+            prompt=asked[i % len(asked)]["prompt"],
+            frames=frames,
+            height=height,
+            width=width,
+            seed=seed + i,
+            negative=config.sample.negative,
+        )
         for i, ((height, width), frames) in enumerate(chosen)
     ]
 

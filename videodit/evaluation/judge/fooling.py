@@ -127,7 +127,7 @@ def stripes(asked: Asked) -> np.ndarray:
     return np.broadcast_to(row, (asked.frames, *asked.size, 3)).copy()
 
 
-def average(asked: Asked, count: int = 24) -> np.ndarray:
+def average(asked: Asked, count: int = 16) -> np.ndarray:
     """The mean of many true renders."""
     worlds, total = WorldsConfig(split="held_out", held_out_share=1.0, seed=17, camera_odds=0.0), np.zeros((asked.frames, *asked.size, 3))
     for index in range(count):
@@ -166,7 +166,8 @@ def another_enters(asked: Asked) -> np.ndarray:
     near = (asked.scene.camera.distance + depth) / asked.scene.camera.distance
     other = Solid(
         shape=_other(SHAPES, asked.solid.shape), colour=_other(COLOURS, asked.solid.colour), size="small", half=0.15 * near, yaw=0.6,
-        motion=Motion(kind="slides", direction="right" if side < 0 else "left", start=(1.3 * side * near, depth), speed=0.95 * near / asked.seconds),
+        motion=Motion(kind="slides", direction="right" if side < 0 else "left", start=(1.3 * side * near, depth),
+                      speed=0.95 * near / asked.seconds),
     )  # fmt: skip
     return asked.render(asked.with_solids(asked.solid, other))
 

@@ -1,7 +1,7 @@
 """What is wrong with a clip whatever it should show: pieces that belong to no solid, and solids that do not stay as they are.
 
-Limits were set on true renders of seeds that no test uses, whole and after blur, noise and codecs (400 clips each): the worst of those is in
-the comment beside each.
+Limits were set on true renders of seeds that no test uses, whole and after blur, noise and codecs (400 clips each): the worst of those is
+in the comment beside each.
 """
 
 from collections.abc import Sequence
@@ -44,8 +44,9 @@ def _leap_limits(seconds: float) -> np.ndarray:
 def own_pieces(pixels: np.ndarray, regions: Sequence[Region]) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
     """Takes a clip apart into connected coloured pieces.
 
-    Returns the weight float32 `[T, H, W]` of each solid's own piece, and of each solid and frame `[solids, T]`: the share of that piece that
-    is of a solid's colour, and whether another solid touches it; and the area in pixels of the largest piece that is no solid's, `[T]`.
+    Returns the weight float32 `[T, H, W]` of each solid's own piece, and of each solid and frame `[solids, T]`: the share of that piece
+    that is of a solid's colour, and whether another solid touches it; and the area in pixels of the largest piece that is no solid's,
+    `[T]`.
     """
     hue, chroma, saturation = hue_chroma_saturation(pixels)
     weight = solid_weight(chroma, saturation).astype(np.float32)
@@ -111,7 +112,7 @@ def hops(path: np.ndarray, free: np.ndarray, fps: float) -> bool | None:
 
 
 def keeps_course(path: np.ndarray, free: np.ndarray, fps: float, heading: str) -> bool:
-    """Whether a solid goes on as `heading` says in both halves of a clip, before a camera that stands still; true of clips too short to say."""
+    """Whether a solid goes on as `heading` says in both halves of a clip, before a camera that stands still; true of too short clips."""
     use = free & np.isfinite(path[:, 0])
     times = np.flatnonzero(use) / fps
     if len(times) < 5 or times[-1] - times[0] < COURSE_SECONDS:
