@@ -51,6 +51,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         sizes_of_solids=("big",),
         motions=("slides", "rolls", "bounces", "stays still"),
         camera_odds=0.0,
+        held_out_share=0.35,  # 110 of 320 combinations; every shape, colour and way to move is left in training
     )
     grid = (4, 8, 8)
     experiment = c.ExperimentConfig(
@@ -67,6 +68,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         packing=PackingConfig(length=464, rows=6, bins=48, max_text_tokens=32, caption_odds={"original": 1.0}),
         process=ProcessConfig(known=EVERY_TASK),
         sample=c.SampleConfig(sizes=SIZES, frames=(9, 9, 9, 17), count=8),
+        evaluate=c.EvaluateConfig(prompts=400),
     )
     if variant != model:
         experiment = on_files(experiment)

@@ -4,13 +4,13 @@ import json
 import math
 import shutil
 
-import numpy as np
 import pytest
 
 from videodit import cli
 from videodit.core.config import write_config
 from videodit.data import media
-from videodit.evaluation.evaluate import evaluate, true_clips
+from videodit.evaluation.evaluate import evaluate
+from videodit.evaluation.judge import fooling
 
 
 def finite(value):
@@ -55,11 +55,14 @@ def test_a_workdir_with_no_vae_is_a_mistake_in_one_line(tiny, tiny_latents, tmp_
     assert error.count("\n") == 1 and "checkpoint" in error and str(tmp_path) in error
 
 
-def test_trained_untrained_and_true_clips_are_judged(found):
-    assert found["judge"].keys() == {"trained", "untrained", "truth"}
-    for subject, shares in found["judge"].items():  # of the few untrained samples, none here is a video
-        assert shares.keys() >= ({"colour", "shape"} if subject == "untrained" else {"colour", "shape", "motion"})
-        assert all(0 <= share <= 1 for share in shares.values())
+def test_samples_are_judged_beside_what_their_score_means(found):
+    assert {"trained", "truth", "truth through the VAE", "shuffled prompts", "frozen first frame", "untrained"} <= found["judge"].keys()
+    assert {subject for subject in found["judge"] if subject.startswith("fool: ")} == {f"fool: {name}" for name in fooling.FOOLS}
+    for shares in found["judge"].values():
+        assert shares.keys() >= {"whole", "colour", "shape", "alone"}
+        assert all(0 <= each["low"] <= each["share"] <= each["high"] <= 1 and each["n"] >= 1 for each in shares.values())
+    assert found["judged"] == {"clips": 4, "prompts": 4} and found["judge"]["trained"]["whole"]["n"] == 4
+    assert found["judge"]["shuffled prompts"]["whole"]["n"] == 4
 
 
 def test_figures_and_pictures_are_written(found, workdir):
@@ -68,15 +71,8 @@ def test_figures_and_pictures_are_written(found, workdir):
     report = json.loads((workdir / "report.json").read_text())
     assert report["vae"]["psnr_db"] == pytest.approx(found["vae"]["psnr_db"])
     for score in ("colour", "shape", "motion"):
-        assert report["judge"]["truth"][score] == pytest.approx(found["judge"]["truth"][score])
+        assert report["judge"]["truth"][score] == pytest.approx(found["judge"]["truth"][score]["share"])
     assert (workdir / "report.html").exists()
-
-
-def test_true_clips_are_held_out_videos_with_their_state(tiny, workdir):
-    clips = true_clips(tiny(), workdir, 3)
-    assert 1 <= len(clips) <= 3
-    for frames, fps, state in clips:
-        assert frames.dtype == np.uint8 and len(frames) > 1 and fps == 8.0 and state["solids"]
 
 
 def test_the_verb_prints_its_figures_as_json_last(workdir, capsys):

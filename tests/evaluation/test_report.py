@@ -20,6 +20,7 @@ LAYOUT = {
     "seconds": {"install", "prepare", "vae", "encode", "dit", "sample"},
     "train": {"tokens_per_second", "model_flops_per_second", "matmul_flops_per_second"},
 }
+SHARES = {"whole": 0.5, "colour": 0.9, "shape": 0.6, "motion": 0.7}
 
 
 class Page(html.parser.HTMLParser):
@@ -78,7 +79,8 @@ def workdir(tmp_path):
     (tmp_path / "vae" / "samples" / "49").mkdir(parents=True)
     (tmp_path / "vae" / "samples" / "49" / "reconstruction.png").write_bytes(media.encode_image(clip[0]))
     dump(tmp_path / "stages.json", {"install": 60.0, "prepare": 5.5})
-    dump(tmp_path / "evaluation.json", {"vae": {"psnr_db": 30.5}, "judge": {"trained": {"colour": 0.9, "shape": 0.6, "motion": 0.7}}})
+    judged = {name: {"share": share, "low": 0.4, "high": 0.95, "n": 20} for name, share in SHARES.items()}
+    dump(tmp_path / "evaluation.json", {"vae": {"psnr_db": 30.5}, "judge": {"trained": judged}})
     dump(tmp_path / "config.json", {"seed": 0})
     return tmp_path
 
@@ -99,11 +101,12 @@ def test_page_is_self_contained_and_shows_every_sample(workdir):
 
 
 def test_figures_come_from_what_was_measured(workdir):
-    _, told = read(workdir)
+    page, told = read(workdir)
     assert told["vae"]["psnr_db"] == 30.5
-    assert told["judge"]["trained"] == {"colour": 0.9, "shape": 0.6, "motion": 0.7}
-    assert told["judge"]["truth"] == {"colour": None, "shape": None, "motion": None}
+    assert told["judge"]["trained"] == SHARES
+    assert told["judge"]["truth"] == dict.fromkeys(SHARES)
     assert told["seconds"]["install"] == 60.0 and told["seconds"]["dit"] is None
+    assert "50.0 [40.0, 95.0]" in page.text
     assert told["train"]["tokens_per_second"] == 20.0
     assert (told["real_token_share"], told["peak_memory_bytes"]) == (0.9, 300)
 

@@ -105,5 +105,7 @@ def test_requests_take_prompts_sizes_lengths_and_seeds_in_turn(tiny):
     config = tiny(sample={"sizes": ((16, 24), (24, 16)), "frames": (1, 5, 9), "negative": "c"})
     found = requests_for(config, [{"prompt": "a"}, {"prompt": "b"}], 6, seed=10)
     assert [request.seed for request in found] == list(range(10, 16))
-    assert {(request.prompt, request.height) for request in found} == {("a", 16), ("b", 24)}
-    assert [request.frames for request in found] == [1, 5, 9, 1, 5, 9] and {request.negative for request in found} == {"c"}
+    assert [request.prompt for request in found] == ["a", "b"] * 3 and {request.negative for request in found} == {"c"}
+    for prompt in "ab":  # each meets every length and both sizes
+        met = [(request.height, request.frames) for request in found if request.prompt == prompt]
+        assert {frames for _, frames in met} == {1, 5, 9} and {height for height, _ in met} == {16, 24}

@@ -64,3 +64,14 @@ def share_of_colour(clip: np.ndarray, wanted: str, old: str) -> float:
     both = mass.get(wanted, 0.0) + mass.get(old, 0.0)
     return mass.get(wanted, 0.0) / both if both else 0.0
 
+
+def appearance(clip: np.ndarray, colour: str) -> tuple[float, float]:
+    """Mean brightness (the largest of red, green and blue, in [0, 1]) and size (the root of the area, in shorter sides) of a solid; NaN
+    where it is not seen. The solid is as `path_of` chooses it."""
+    pixels = prepared(clip)
+    found = segment(pixels)
+    chosen = ([region for region in found if region.colour == colour] or found)[:1]
+    if not chosen:
+        return float("nan"), float("nan")
+    weight = chosen[0].weight
+    return float((pixels.max(-1) * weight).sum() / weight.sum()), float(np.sqrt(weight.sum((1, 2)).mean()) / min(weight.shape[1:]))

@@ -16,7 +16,7 @@ from videodit.data import shards, summary
 from videodit.evaluation import report_page
 
 STAGES = ("install", "prepare", "vae", "encode", "dit", "sample")
-SCORES = ("colour", "shape", "motion")
+SCORES = ("whole", "colour", "shape", "motion")
 SUBJECTS = ("trained", "untrained", "truth")
 RATES = ("tokens_per_second", "model_flops_per_second", "matmul_flops_per_second")
 
@@ -83,10 +83,11 @@ def figures(evaluation: dict[str, Any], stages: dict[str, Any], vae: Metrics, di
     """
     judge, told, measured_vae = (evaluation.get(name) or {} for name in ("judge", "train", "vae"))
     measured = [evaluation, *vae, *dit]
+    share = lambda subject, fact: _number(((judge.get(subject) or {}).get(fact) or {}).get("share"))
     return {
         "vae": {name: _number(measured_vae.get(name)) for name in ("psnr_db", "ssim", "above_bicubic_db")},
         "judge": {
-            subject: {score: _number((judge.get(subject) or {}).get(score)) for score in SCORES} for subject in SUBJECTS
+            subject: {score: share(subject, score) for score in SCORES} for subject in SUBJECTS
         },
         "seconds": {stage: _number(stages.get(stage)) for stage in STAGES},
         "real_token_share": _first(_number(evaluation.get("real_token_share")), _middle(dit, "real_token_share")),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from videodit.data import media
-from videodit.evaluation import figures, vae_table
+from videodit.evaluation import figures, judge_table, vae_table
 from videodit.evaluation.report_style import STYLE
 
 if TYPE_CHECKING:
@@ -127,19 +127,12 @@ def _uri(kind: str, data: bytes) -> str:
 
 
 def _judge(run: "Run") -> str:
-    judged = run.figures["judge"]
-    known = {subject: scores for subject, scores in judged.items() if any(each is not None for each in scores.values())}
-    names = {"trained": "trained model", "untrained": "untrained model", "truth": "true renders"}
     table = ""
-    if known:
-        head = "".join(f"<th>{score}</th>" for score in next(iter(known.values())))
-        rows = "".join(
-            f"<tr><th>{names[subject]}</th>"
-            + "".join(f'<td class="number">{"" if each is None else f"{each:.0%}"}</td>' for each in scores.values())
-            + "</tr>"
-            for subject, scores in known.items()
-        )
-        table = f"<table><tr><th>right in a sample of</th>{head}</tr>{rows}</table>"
+    if judged := run.evaluation.get("judge"):
+        head, *body = judge_table.cells(judged)
+        numbers = lambda cells: "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
+        rows = "".join(f"<tr><th>{escape(subject)}</th>{numbers(each)}</tr>" for subject, *each in body)
+        table = f'<div class="wide"><table><tr>{"".join(f"<th>{escape(cell)}</th>" for cell in head)}</tr>{rows}</table></div>'
     keys = sorted({key for point in run.dit for key in point if key.startswith("judge")})
     minutes = _minutes(run.dit)
     charts = ""

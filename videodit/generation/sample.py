@@ -4,6 +4,7 @@ from collections.abc import Callable
 import dataclasses
 import hashlib
 import json
+import math
 import sys
 from typing import Any
 
@@ -99,18 +100,22 @@ def held_out_prompts(config: ExperimentConfig, workdir: epath.PathLike) -> list[
 
 
 def requests_for(config: ExperimentConfig, asked: list[dict[str, Any]], count: int, seed: int) -> list[Request]:
-    """`count` requests that take prompts, sizes and lengths in turn, with seeds from `seed` on."""
+    """`count` requests that take prompts in turn, with seeds from `seed` on. Every size meets every length equally often, and a prompt that
+    comes again meets the next size and the next length."""
     sizes, lengths = config.sample.sizes, config.sample.frames
+    period = math.lcm(len(sizes), len(lengths))
+    pairs = [(sizes[k % len(sizes)], lengths[(k + k // period) % len(lengths)]) for k in range(len(sizes) * len(lengths))]
+    chosen = [pairs[(i % len(asked) + i // len(asked)) % len(pairs)] for i in range(count)]
     return [
         Request(
             prompt=asked[i % len(asked)]["prompt"],
-            frames=lengths[i % len(lengths)],
-            height=sizes[i % len(sizes)][0],
-            width=sizes[i % len(sizes)][1],
+            frames=frames,
+            height=height,
+            width=width,
             seed=seed + i,
             negative=config.sample.negative,
         )
-        for i in range(count)
+        for i, ((height, width), frames) in enumerate(chosen)
     ]
 
 

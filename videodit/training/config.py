@@ -220,7 +220,8 @@ class SampleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """How much is measured: held-out clips reconstructed by the VAE, held-out prompts sampled and judged, scenes to try `tasks` on."""
+    """How much is measured: held-out clips reconstructed by the VAE, `prompts` samples of held-out prompts (of all of them in turn) to
+    judge, scenes to try `tasks` on."""
 
     reconstructions: int = 64
     prompts: int = 96

@@ -8,6 +8,7 @@ import numpy as np
 
 from videodit.data.worlds.scene import CAMERA_MOVES, DIRECTIONS, STILL
 from videodit.data.worlds.shapes import SHAPES
+from videodit.evaluation.judge import steady
 from videodit.evaluation.judge.camera import camera_features, camera_rates
 from videodit.evaluation.judge.motion import motion_features
 from videodit.evaluation.judge.network import log_odds
@@ -22,20 +23,24 @@ WORK_SIDE = 40  # larger pictures are averaged down until their shorter side is 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Judged:
     """One solid as it is seen. `size` is the larger side of its box as a share of the frame's shorter side, on average;
-    `direction` its first heading over the ground ("left", "right", "closer", "away", "still"), None in an image."""
+    `direction` its first heading over the ground ("left", "right", "closer", "away", "still"), None in an image; `hops`, whether it goes up
+    and down on its way, None in clips of less than `steady.COURSE_SECONDS`."""
 
     shape: str
     colour: str
     size: float
     direction: str | None
+    hops: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Everything the judge sees: the solids, the largest first, and the camera's move (None in an image)."""
+    """Everything the judge sees: the solids, the largest first, the camera's move (None in an image), and what no clip of a world shows
+    (`steady.PIECES` and so on; empty of a true render, but that a solid which "turns" or "stops" does change its course)."""
 
     solids: tuple[Judged, ...]
     camera: str | None
+    faults: frozenset[str] = frozenset()
 
 
 def prepared(frames: np.ndarray) -> np.ndarray:
@@ -61,11 +66,18 @@ def _coefficients() -> dict[str, dict[str, np.ndarray]]:
     return out
 
 
-def _shape(pixels, region: Region) -> str:
-    features = shape_features(pixels, region.weight)
+def _shape(pixels, weight) -> str:
+    features = shape_features(pixels, weight)
     if not len(features):
         return SHAPES[0]
     return SHAPES[int(log_odds(features, _coefficients()["shape"]).mean(0).argmax())]
+
+
+def _shapes(pixels, region: Region) -> tuple[str, bool]:
+    """The shape of a solid, and whether it has that shape in both halves of the clip."""
+    shape, half = _shape(pixels, region.weight), len(pixels) // 2
+    parts = (slice(0, half), slice(half, None)) if half >= 2 else ()
+    return shape, all(_shape(pixels[part], region.weight[part]) == shape for part in parts)
 
 
 def _size(weight) -> float:
@@ -88,11 +100,21 @@ def judge(frames: np.ndarray, fps: float) -> Verdict:
     if moving:
         features = camera_features(rates, certainty, (len(pixels) - 1) / fps)
         camera = CAMERA_MOVES[int(log_odds(features[None], _coefficients()["camera"]).argmax())]
+    regions = segment(pixels)
+    wrong, paths, free = steady.faults(pixels, regions, fps)
     solids = []
-    for region in segment(pixels):
-        direction = None
-        if moving:
-            features = motion_features(region.weight, fps, rates[-1])
-            direction = HEADINGS[int(log_odds(features[None], _coefficients()["motion"]).argmax())]
-        solids.append(Judged(shape=_shape(pixels, region), colour=region.colour, size=_size(region.weight), direction=direction))
-    return Verdict(solids=tuple(solids), camera=camera)
+    for region, path, alone in zip(regions, paths, free):
+        direction = _direction(region, fps, rates) if moving else None
+        if camera == STILL and not steady.keeps_course(path, alone, fps, direction):
+            wrong.add(steady.COURSE)
+        shape, stays = _shapes(pixels, region)
+        if not stays:
+            wrong.add(steady.SHAPE)
+        hops = steady.hops(path, alone, fps)
+        solids.append(Judged(shape=shape, colour=region.colour, size=_size(region.weight), direction=direction, hops=hops))
+    return Verdict(solids=tuple(solids), camera=camera, faults=frozenset(wrong))
+
+
+def _direction(region: Region, fps: float, rates: np.ndarray) -> str:
+    features = motion_features(region.weight, fps, rates[-1])
+    return HEADINGS[int(log_odds(features[None], _coefficients()["motion"]).argmax())]
