@@ -49,7 +49,7 @@ def _compiled(function: Callable, model: VAEModel, x: jax.ShapeDtypeStruct) -> t
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedVAE:
-    """A VAE's averaged weights with the statistics of its latents."""
+    """A VAE's averaged weights with the mean of its latents and what their channels are divided by."""
 
     model: VAEModel
     params: Any
@@ -63,7 +63,7 @@ class TrainedVAE:
         return fingerprint(sorted(((path_name(path), np.asarray(leaf)) for path, leaf in leaves), key=lambda pair: pair[0]))
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 `[B, T, H, W, 3]` -> float32 `[B, T', H', W', C]` of about zero mean and unit variance a channel.
+        """uint8 `[B, T, H, W, 3]` -> float32 `[B, T', H', W', C]` of about zero mean and, over its channels, unit variance.
 
         In one pass where memory has room for it, else clip by clip in chunks and tiles.
         """
@@ -109,9 +109,11 @@ class TrainedVAE:
 
 
 def trained_vae(model: VAEModel, params: Any, statistics: dict[str, Any]) -> TrainedVAE:
-    """A TrainedVAE of weights and running statistics."""
+    """A TrainedVAE of weights and running statistics, its latents scaled as `VAEConfig.whitening` says."""
     mean, square = (np.asarray(statistics[name], np.float32) for name in ("mean", "square"))
     std = np.sqrt(np.maximum(square - mean**2, 1e-6))
+    left = std ** (1 - model.config.whitening)  # the deviations that channels are left with
+    std = std / left * np.sqrt(np.square(left).mean())
     return TrainedVAE(model=model, params=params, mean=mean, std=std)
 
 

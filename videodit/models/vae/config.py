@@ -37,6 +37,9 @@ class VAEConfig:
 
     `lapped`: blocks of `fold` pixels, and those of the codec, overlap their neighbours in space and time (`lapped.py`), so that no seams
     show where they meet. Sides of 1 pixel stay as they are. Public weights have plain blocks.
+
+    `whitening`: how far latent channels are brought to one variance for the transformer: 1, all the way; 0, not at all. Their mean variance
+    becomes 1 in any case. Channels of a small variance say little of a picture; brought to 1 they count as much as those that say most.
     """
 
     latent_channels: int = 16
@@ -50,6 +53,7 @@ class VAEConfig:
     shortcuts: bool = False
     codec: bool = True
     lapped: bool = True
+    whitening: float = 1.0
     dtype: str = "float32"
 
     def __post_init__(self):
@@ -60,6 +64,8 @@ class VAEConfig:
             )
         if self.shortcuts and self.blocks != "full":
             raise UserError(f"vae.shortcuts is {self.shortcuts} with vae.blocks={self.blocks!r}, expected blocks='full'")
+        if not 0 <= self.whitening <= 1:
+            raise UserError(f"vae.whitening is {self.whitening:g}, expected 0 to 1")
         if self.lapped and any(side > 1 and side % 2 for block in (self.fold, self.stride) for side in block[1:]):
             raise UserError(f"vae.lapped is True with vae.fold={self.fold} and a stride of {self.stride}, expected even rows and columns")
         if self.decoder_widths and len(self.decoder_widths) != len(self.stages):
