@@ -8,9 +8,10 @@ from scipy.fft import dctn
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _BLOCK = 8  # pixels a side of the blocks of the cosine transform
 _PATCH = 3  # frames, rows and columns of the patches
-_PATCHES = 3072  # of a clip, at places that are drawn once for its shape
+_PATCHES = 2048  # of a clip, at places that are drawn once for its shape
 _FOR_COMPONENTS = 128  # patches of a clip that the components are found from
 _FAR = 3.0  # deviations of a component from its mean that are rare
+_SMOOTH = 6.0  # grey levels of a step
 _LEVEL = 0.02  # grey levels, added before a logarithm: a still clip has no change at all
 _LEAST_VARIANCE = 0.01  # squared grey levels of a component: less is rounding
 
@@ -18,7 +19,7 @@ _LEAST_VARIANCE = 0.01  # squared grey levels of a component: less is rounding
 _OPPONENT = np.array([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [0.5, 0.5, -1]], np.float32)
 
 
-def clip_features(clips: Sequence[np.ndarray], stride: tuple[int, int, int], seed: int) -> np.ndarray:
+def clip_features(clips: Sequence[np.ndarray], stride: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     """Features float32 `[n, f]` of uint8 clips `[T, H, W, 3]` of any sizes, at least 8 pixels a side.
 
     Of each clip: quantiles of steps in space, steps by their place on the latent grid of `stride` in space and time, energies of an 8 x 8
@@ -41,7 +42,14 @@ def _log(values) -> np.ndarray:
 def _steps(clip: np.ndarray) -> np.ndarray:
     """Quantiles of first and second differences over rows and columns, by colour."""
     steps = [np.abs(np.diff(clip, n, axis)).reshape(-1, 3) for n in (1, 2) for axis in (1, 2)]
-    return _log(np.concatenate([np.quantile(each, _QUANTILES, axis=0).ravel() for each in steps]))
+    return _log(np.concatenate([_quantiles(each.T).ravel() for each in steps]))
+
+
+def _quantiles(values: np.ndarray) -> np.ndarray:
+    """Along the last axis, without interpolation: `[..., quantiles]`."""
+    count = values.shape[-1]
+    places = [int(each * (count - 1)) for each in _QUANTILES]
+    return np.partition(values, places, axis=-1)[..., places]
 
 
 def _by_place(steps: np.ndarray, period: int) -> np.ndarray:
@@ -51,8 +59,9 @@ def _by_place(steps: np.ndarray, period: int) -> np.ndarray:
 
 
 def _places(clip: np.ndarray, stride: tuple[int, int, int]) -> np.ndarray:
-    rows = np.abs(np.diff(clip, axis=1)).mean((0, 2))
-    columns = np.abs(np.diff(clip, axis=2)).mean((0, 1))
+    """Steps by place on the latent grid, those of the outlines of solids cut off: these lie anywhere."""
+    rows = np.minimum(np.abs(np.diff(clip, axis=1)), _SMOOTH).mean((0, 2))
+    columns = np.minimum(np.abs(np.diff(clip, axis=2)), _SMOOTH).mean((0, 1))
     return np.concatenate([_by_place(rows, stride[1]), _by_place(columns, stride[2])])
 
 
@@ -69,11 +78,12 @@ def _changes(clip: np.ndarray, stride: int) -> np.ndarray:
     if len(clip) < 3:
         return np.zeros(size, np.float32)
     changes = np.abs(np.diff(clip, axis=0))
-    bends = np.abs(np.diff(clip, 2, axis=0)).mean(-1)
-    of_frame = changes.mean((1, 2, 3))
-    quantiles = [np.quantile(each, _QUANTILES) for each in (changes.mean(-1), bends)]
+    bends = np.abs(np.diff(clip[..., 0], 2, axis=0))
+    by_colour = changes.mean((1, 2))
+    of_frame = by_colour.mean(-1)
+    quantiles = [_quantiles(each.ravel()) for each in (changes[..., 0], bends)]
     even = _log([of_frame.min(), of_frame.max(), np.abs(np.diff(of_frame)).mean(), bends.mean()]) - _log(of_frame.mean())
-    return np.concatenate([_log(np.concatenate(quantiles)), _log([of_frame.mean()]), even, _by_place(changes.mean((1, 2)), stride)])
+    return np.concatenate([_log(np.concatenate(quantiles)), _log([of_frame.mean()]), even, _by_place(by_colour, stride)])
 
 
 def _layout(clip: np.ndarray) -> np.ndarray:
@@ -83,19 +93,20 @@ def _layout(clip: np.ndarray) -> np.ndarray:
 
 
 def _patches(clip: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """`[count, 81]`: patches of 3 frames, rows and columns, less the mean of each colour; frames are repeated at the ends of the clip."""
+    """`[count, 81]`: patches of 3 frames, rows, columns and colours; frames are repeated at the ends of the clip."""
     frames, height, width, _ = clip.shape
     rng = np.random.default_rng([seed, *clip.shape])
     t, y, x = (rng.integers(0, most, count) for most in (frames, height - _PATCH + 1, width - _PATCH + 1))
     around = np.arange(_PATCH)
     t = np.clip(t[:, None] + around - 1, 0, frames - 1)
-    found = clip[t[:, :, None, None], (y[:, None] + around)[:, None, :, None], (x[:, None] + around)[:, None, None, :]]
-    return (found - found.mean((1, 2, 3), keepdims=True)).reshape(count, -1)
+    places = (t[:, :, None, None] * height + (y[:, None] + around)[:, None, :, None]) * width + (x[:, None] + around)[:, None, None, :]
+    return clip.reshape(-1, 3).take(places.reshape(count, -1), axis=0).reshape(count, -1)
 
 
 def _components(clips: Sequence[np.ndarray], seed: int) -> np.ndarray:
-    """Principal components of the patches of all clips, scaled to deviation 1: `[81, k]`."""
-    patches = np.concatenate([_patches(clip, _FOR_COMPONENTS, seed) for clip in clips])
+    """Principal components of the patches of all clips, less the mean of each colour of a patch, scaled to deviation 1: `[81, k]`."""
+    patches = np.concatenate([_patches(clip, _FOR_COMPONENTS, seed) for clip in clips]).reshape(-1, _PATCH**3, 3)
+    patches = (patches - patches.mean(1, keepdims=True)).reshape(len(patches), -1)
     variances, axes = np.linalg.eigh((patches.T @ patches).astype(np.float64) / len(patches))
     kept = variances > 1e-6 * variances[-1]
     return (axes[:, kept] / np.sqrt(np.maximum(variances[kept], _LEAST_VARIANCE))).astype(np.float32)
@@ -103,5 +114,5 @@ def _components(clips: Sequence[np.ndarray], seed: int) -> np.ndarray:
 
 def _of_patches(clip: np.ndarray, components: np.ndarray, seed: int) -> np.ndarray:
     sizes = np.abs(_patches(clip, _PATCHES, seed) @ components)
-    moments = [sizes.mean(0), np.sqrt((sizes**2).mean(0)), np.sqrt(sizes).mean(0) ** 2]
-    return np.concatenate([*(_log(each) for each in moments), (sizes > _FAR).mean(0) ** 0.5])
+    moments = [sizes.mean(0), np.sqrt(np.einsum("ij,ij->j", sizes, sizes) / len(sizes)), np.sqrt(sizes).mean(0) ** 2]
+    return np.concatenate([*(_log(each) for each in moments), np.sqrt((sizes > _FAR).mean(0))])

@@ -1,6 +1,7 @@
 """Classifier two-sample test: can a classifier tell samples from true renders? Half right is as good as the truth."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,48 +15,62 @@ _NORMAL = 1.959964  # two-sided 95 %
 _LEAST_PAIRS = 10
 
 
-def two_sample_test(a: Sequence[np.ndarray], b: Sequence[np.ndarray], stride: tuple[int, int, int], seed: int = 0) -> dict[str, Any] | None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Described:
+    """A set of n clips: their shapes (T, H, W, 3) and `features` float `[n, f]`."""
+
+    shapes: list[tuple[int, ...]]
+    features: np.ndarray
+
+
+def describe(sets: Sequence[Sequence[np.ndarray]], stride: tuple[int, int, int]) -> list[Described]:
+    """Sets of uint8 clips `[T, H, W, 3]` as features that can be compared: see `clip_features`."""
+    features = clip_features([clip for each in sets for clip in each], stride)
+    ends = np.cumsum([len(each) for each in sets])[:-1]
+    return [Described(shapes=[clip.shape for clip in each], features=own) for each, own in zip(sets, np.split(features, ends))]
+
+
+def two_sample_test(a: Described, b: Described, seed: int = 0) -> dict[str, Any] | None:
     """Held-out accuracy of a classifier that is trained to tell clips `a` from clips `b`: 0.5 where it cannot.
 
     Lopez-Paz and Oquab, "Revisiting classifier two-sample tests" (2017), with five-fold cross-validation in the place of one split, and
-    ridge regression on `clip_features`. Takes uint8 `[T, H, W, 3]`. Of each shape there are as many of both, the first ones, so that
-    shape tells nothing. The i-th of a shape in `a` and in `b` are held out together: clips of one scene cannot give each other away.
+    ridge regression on features. Of each shape there are as many of both, the first ones, so that shape tells nothing. The i-th of a shape
+    in `a` and in `b` are held out together: clips of one scene cannot give each other away.
 
     Returns `accuracy`, `low` and `high` (its 95 % interval, Wilson's), `clips` of each side, and `by_frames`, the accuracy by length.
     None for fewer than 10 pairs. The same clips and seed give the same figures.
     """
-    pairs = _matched(a, b)
+    pairs = _matched(a.shapes, b.shapes)
     if len(pairs) < _LEAST_PAIRS:
         return None
-    chosen = [a[i] for i, _ in pairs] + [b[j] for _, j in pairs]
-    shapes = [clip.shape for clip in chosen]
-    features = _standardised(clip_features(chosen, stride, seed), shapes)
+    shapes = 2 * [a.shapes[i] for i, _ in pairs]
+    features = _standardised(np.concatenate([a.features[[i for i, _ in pairs]], b.features[[j for _, j in pairs]]]), shapes)
     labels = np.repeat([1.0, -1.0], len(pairs))
     folds = np.tile(_folds(shapes[: len(pairs)], seed), 2)
-    right = np.zeros(len(chosen), bool)
+    right = np.zeros(len(shapes))
     for fold in range(_FOLDS):
         held = folds == fold
-        right[held] = np.sign(_ridge(features[~held], labels[~held], features[held])) == labels[held]
-    low, high = wilson(int(right.sum()), len(right))
+        right[held] = (1 + np.sign(_ridge(features[~held], labels[~held], features[held])) * labels[held]) / 2  # a tie is half right
+    low, high = wilson(right.sum(), len(right))
     frames = np.array([shape[0] for shape in shapes])
     by_frames = {str(length): float(right[frames == length].mean()) for length in np.unique(frames)}
     return {"accuracy": float(right.mean()), "low": low, "high": high, "clips": len(pairs), "by_frames": by_frames}
 
 
-def wilson(right: int, count: int) -> tuple[float, float]:
+def wilson(right: float, count: int) -> tuple[float, float]:
     """The 95 % interval of a share, `right` of `count`, by Wilson (1927)."""
     share, square = right / count, _NORMAL**2 / count
     middle, half = share + square / 2, _NORMAL * np.sqrt(share * (1 - share) / count + square / (4 * count))
     return float((middle - half) / (1 + square)), float((middle + half) / (1 + square))
 
 
-def _matched(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> list[tuple[int, int]]:
-    """Pairs (i, j) of clips of the same shape, in order."""
+def _matched(a: Sequence[tuple[int, ...]], b: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Places (i, j) of equal shapes, each once and in order."""
     places: dict[tuple[int, ...], list[int]] = {}
-    for j, clip in enumerate(b):
-        places.setdefault(clip.shape, []).append(j)
+    for j, shape in enumerate(b):
+        places.setdefault(shape, []).append(j)
     waiting = {shape: iter(each) for shape, each in places.items()}
-    found = [(i, next(waiting.get(clip.shape, iter(())), None)) for i, clip in enumerate(a)]
+    found = [(i, next(waiting.get(shape, iter(())), None)) for i, shape in enumerate(a)]
     return [(i, j) for i, j in found if j is not None]
 
 
