@@ -1,6 +1,6 @@
 """Seams on the latent grid: how much larger steps between neighbouring pixels are across its boundaries than inside its blocks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,10 @@ class Seams:
                 to[0] += own.sum(), own.size
                 to[1] += own[kept].sum(), own[kept].size
 
+    def __iadd__(self, other: "Seams") -> "Seams":
+        self._totals += other._totals
+        return self
+
     def ratios(self) -> dict[str, float | None]:
         """Mean step across over mean step inside: `space`, `space_smooth`, `time` and `time_smooth`; 1 has no seams.
 
@@ -65,14 +69,31 @@ def seam_figures(clips: Iterable[np.ndarray], truths: Iterable[np.ndarray], stri
     them. Returns `ratio` of the clips, `truth` (that of the truths) and `over_truth`, their quotient, the headline: 1 has no more seams
     than the truth. None where one does not apply.
     """
+    if aligned:
+        pairs = [seams_of_pair(clip, truth, stride) for clip, truth in zip(clips, truths, strict=True)]
+        return compared(*(sum_of(each) for each in zip(*pairs)))
     made, true = Seams(stride), Seams(stride)
-    for clip, truth in zip(clips, truths, strict=True) if aligned else ((clip, None) for clip in clips):
-        made.add(clip, truth)
-        if truth is not None:
-            true.add(truth)
-    for truth in () if aligned else truths:
+    for clip in clips:
+        made.add(clip)
+    for truth in truths:
         true.add(truth)
     return compared(made, true)
+
+
+def seams_of_pair(clip: np.ndarray, truth: np.ndarray, stride: Stride) -> tuple[Seams, Seams]:
+    """Sums of the steps of a clip and of the truth that it is aligned with, both where the truth is smooth."""
+    made, true = Seams(stride), Seams(stride)
+    made.add(clip, truth)
+    true.add(truth)
+    return made, true
+
+
+def sum_of(parts: Sequence[Seams]) -> Seams:
+    """The sums of one or more, all of one stride."""
+    total = Seams(parts[0].stride)
+    for each in parts:
+        total += each
+    return total
 
 
 def compared(made: Seams, true: Seams) -> dict[str, Any]:
