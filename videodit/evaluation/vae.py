@@ -124,7 +124,8 @@ def rows(measured: Sequence[Measured]) -> dict[str, Any]:
 def table_row(name: str, members: Sequence[Measured]) -> dict[str, Any]:
     """Means over windows, by codec and measure (None where it applies to none), and how many dB the VAE is `above_db` each other codec.
 
-    `edges` says by codec how sharp the source's edges are, 1 as in the source (see `edge_sharpness`). `seams` are those of the VAE's clips beside the sources', from steps over all windows: see `seam_figures`. Absent where none were taken.
+    `edges` says by codec how sharp the source's edges are, 1 as in the source (see `edge_sharpness`). `seams` are those of the VAE's clips
+    beside the sources', from steps over all windows (see `seam_figures`); absent where none were taken.
     """
     means = {codec: {measure: _mean([each.of[codec][measure] for each in members]) for measure in MEASURES} for codec in CODECS}
     return {

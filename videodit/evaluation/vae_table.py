@@ -53,11 +53,12 @@ def picture(vae: dict[str, Any]) -> list[str]:
     lines = []
     edges = vae["all"].get("edges", {})
     if edges.get("vae") is not None:
-        lines.append("edges: {vae:.2f} times as steep as the source's, a {same_numbers:.2f}, b {same_stride:.2f}; 1 is as sharp".format(**edges))
+        told = "{vae:.2f}, a {same_numbers:.2f}, b {same_stride:.2f}".format(**edges)
+        lines.append(f"edges: gradient over the source's at its strong edges {told}; 1 is as sharp")
     seams = {name: each["over_truth"] for name, each in vae["all"].get("seams", {}).items() if each["over_truth"] is not None}
     if seams:
         told = ", ".join(f"{seams[name]:.2f} {title}" for name, title in _SEAMS.items() if name in seams)
-        lines.append(f"seams: steps across the latent grid over steps inside, as multiples of the source's: {told}; 1 is none")
+        lines.append(f"seams: steps across the latent grid over those inside, over the source's: {told}")
     return lines
 
 
