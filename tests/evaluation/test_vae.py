@@ -1,5 +1,6 @@
 """The VAE's table: every held-out clip counts once in its size, its kind and the whole, beside what bicubic scaling makes of it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from videodit.data.pipeline import Window
 from videodit.evaluation import vae, vae_table
 from videodit.evaluation.quality import flicker, psnr_db, ssim
+from videodit.evaluation.seams import seams_of_pair
+from videodit.evaluation.sharpness import edge_sharpness
 from videodit.evaluation.vae import CODECS, MEASURES, Measured, evaluate_vae, measure, rows
 from videodit.training.restore import load_vae
 
@@ -46,7 +49,7 @@ def test_latents_are_those_of_all_clips(found):
 def test_the_best_of_clips_is_measured_as_such():
     clip = np.random.default_rng(0).integers(0, 256, (5, 16, 24, 3), np.uint8)
     of = measure(clip, clip, numbers=2 * 2 * 3 * 6, stride=(4, 8, 8), lpips=lambda a, b: float(np.abs(a - b).mean()))
-    assert of["vae"] == {"psnr_db": 100.0, "ssim": 1.0, "lpips": 0.0, "flicker": None}
+    assert of["vae"] == {"psnr_db": 100.0, "ssim": 1.0, "lpips": 0.0, "flicker": None, "edges": 1.0}
     # 16 numbers more than nothing: noise comes back as grey, the less so the more numbers there are.
     assert 5 < of["same_stride"]["psnr_db"] < of["same_numbers"]["psnr_db"] < 20 and of["same_stride"]["ssim"] < 0.3
 
@@ -56,7 +59,8 @@ def test_measures_are_of_the_source_and_the_reconstruction():
     source = rng.integers(0, 256, (5, 16, 24, 3), np.uint8) // 99
     made = source + rng.integers(0, 9, source.shape, np.uint8)
     of = measure(source, made, numbers=72, stride=(4, 8, 8), lpips=None)["vae"]
-    assert of == {"psnr_db": psnr_db(source, made), "ssim": ssim(source, made), "lpips": None, "flicker": flicker(source, made)}
+    quality = {"psnr_db": psnr_db(source, made), "ssim": ssim(source, made), "lpips": None}
+    assert of == quality | {"flicker": flicker(source, made), "edges": edge_sharpness(source, made)}
 
 
 def test_rows_are_means_over_what_applies():
@@ -65,8 +69,22 @@ def test_rows_are_means_over_what_applies():
     assert (found["videos"]["clips"], found["videos"]["windows"]) == (1, 2)
     assert found["videos"]["vae"]["psnr_db"] == 32.0 and found["videos"]["vae"]["flicker"] == 1.0
     assert found["stills"]["vae"]["flicker"] is None and found["all"]["vae"]["psnr_db"] == 28.0
+    assert found["all"]["edges"] == dict.fromkeys(CODECS)
     assert found["all"]["above_db"] == {"same_numbers": 3.0, "same_stride": 5.0}
     assert rows([measured(0, (1, 8, 8), 20.0)])["videos"] is None
+
+
+def test_seams_are_of_steps_over_all_windows_of_a_row():
+    rng = np.random.default_rng(0)
+    source = rng.integers(100, 110, (9, 16, 16, 3), np.uint8)
+    seamed = source.copy()
+    seamed[:, 8:] += 20
+    clips = {"clean": (source, source), "seamed": (seamed, source)}
+    plain = measured(0, (9, 16, 16), 30.0)
+    made = {name: dataclasses.replace(plain, seams=seams_of_pair(*pair, (4, 8, 8))) for name, pair in clips.items()}
+    over = [rows(each)["all"]["seams"]["space"]["over_truth"] for each in ([made["clean"]], list(made.values()), [made["seamed"]])]
+    assert over[0] == 1 and over[1] - 1 == pytest.approx((over[2] - 1) / 2) and over[2] > 3
+    assert "seams" not in rows([measured(0, (1, 8, 8), 20.0)])["all"]
 
 
 def test_pictures_are_of_the_longest_windows_of_different_clips():
@@ -78,9 +96,10 @@ def test_the_table_shows_every_row_and_says_what_is_off(found):
     head, *body = vae_table.cells(found)
     assert all(len(row) == len(head) for row in body) and not any(cell.startswith("LPIPS") for cell in head)
     assert [row[0] for row in body] == [row["size"] for row in found["sizes"]] + ["stills", "videos", "all"]
-    assert body[-1][2] == f"{found['psnr_db']:.2f}" and body[-3][-1] == "-"  # stills do not flicker
+    assert body[-1][2] == f"{found['psnr_db']:.2f}" and body[-3][head.index("flicker")] == "-"  # stills do not flicker
     text = vae_table.to_text(found)
     assert "LPIPS is off" in text and "KL, nats" in text and max(map(len, text.splitlines())) < 150
+    assert "edges: " in text and "seams: " in text and "in time" in text
 
 
 def test_lpips_has_columns_where_it_was_measured(found):

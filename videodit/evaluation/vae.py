@@ -15,6 +15,8 @@ from videodit.evaluation.latent_health import LatentHealth
 from videodit.evaluation.perceptual import Perceptual, load_perceptual
 from videodit.evaluation.quality import flicker, psnr_db, ssim
 from videodit.evaluation.reconstruction import held_out_windows, reconstruct, reconstruction_picture
+from videodit.evaluation.seams import Seams, compared, seams_of_pair, sum_of
+from videodit.evaluation.sharpness import edge_sharpness
 from videodit.training.config import ExperimentConfig, dataset_path
 from videodit.training.restore import TrainedVAE
 
@@ -25,10 +27,14 @@ _PICTURES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A window, and the measures of what each codec makes of it: `of[codec][measure]`, None where one does not apply."""
+    """A window, and the measures of what each codec makes of it: `of[codec][measure]`, None where one does not apply.
+
+    `seams` holds the sums of steps of the VAE's clip and of its source, (made, true); None where they were not taken.
+    """
 
     window: Window
     of: dict[str, dict[str, float | None]]
+    seams: tuple[Seams, Seams] | None = None
 
 
 def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE) -> dict[str, Any]:
@@ -47,7 +53,8 @@ def evaluate_vae(config: ExperimentConfig, workdir: epath.Path, vae: TrainedVAE)
     health, measured, shown, pixels = LatentHealth(channels), [], {}, 0
     for i, (source, made) in enumerate(reconstruct(config, dataset, vae, windows)):
         numbers = tokens(source.shape[:3], stride) * channels
-        measured.append(Measured(window=windows[i], of=measure(source, made, numbers, stride, lpips)))
+        of, seams = measure(source, made, numbers, stride, lpips), seams_of_pair(made, source, stride)
+        measured.append(Measured(window=windows[i], of=of, seams=seams))
         health.add(*vae.posterior(source[None]), pixels=source.size // 3)
         pixels += source.size
         if i in longest:
@@ -91,6 +98,7 @@ def measure(
             "ssim": ssim(source, clip),
             "lpips": lpips(source, clip) if lpips else None,
             "flicker": flicker(source, clip),
+            "edges": edge_sharpness(source, clip),
         }
         for name, clip in clips.items()
     }
@@ -114,7 +122,11 @@ def rows(measured: Sequence[Measured]) -> dict[str, Any]:
 
 
 def table_row(name: str, members: Sequence[Measured]) -> dict[str, Any]:
-    """Means over windows, by codec and measure (None where it applies to none), and how many dB the VAE is `above_db` each other codec."""
+    """Means over windows, by codec and measure (None where it applies to none), and how many dB the VAE is `above_db` each other codec.
+
+    `edges` says by codec how sharp the source's edges are, 1 as in the source (see `edge_sharpness`). `seams` are those of the VAE's clips
+    beside the sources', from steps over all windows (see `seam_figures`); absent where none were taken.
+    """
     means = {codec: {measure: _mean([each.of[codec][measure] for each in members]) for measure in MEASURES} for codec in CODECS}
     return {
         "size": name,
@@ -122,7 +134,13 @@ def table_row(name: str, members: Sequence[Measured]) -> dict[str, Any]:
         "windows": len(members),
         **means,
         "above_db": {codec: means["vae"]["psnr_db"] - means[codec]["psnr_db"] for codec in CODECS[1:]},
+        "edges": {codec: _mean([each.of[codec].get("edges") for each in members]) for codec in CODECS},
+        **_seams([each.seams for each in members if each.seams]),
     }
+
+
+def _seams(pairs: Sequence[tuple[Seams, Seams]]) -> dict[str, Any]:
+    return {"seams": compared(*(sum_of(each) for each in zip(*pairs)))} if pairs else {}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -6,6 +6,7 @@ from typing import Any
 _MOST_SIZES = 12
 _CHANNELS_A_LINE = 16
 _FORMS = {"psnr_db": "{:.2f}", "ssim": "{:.4f}", "lpips": "{:.4f}", "flicker": "{:.2f}"}
+_SEAMS = {"space": "in space", "space_smooth": "where it is smooth", "time": "in time", "time_smooth": "where it is still"}
 _TITLES = {"psnr_db": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS", "flicker": "flicker"}
 
 LEGEND = (
@@ -43,7 +44,22 @@ def notes(vae: dict[str, Any]) -> list[str]:
     """What a reader of the table has to know: its codecs, sizes that were left out, and by what LPIPS was measured."""
     left_out = len(vae["sizes"]) - _MOST_SIZES
     lpips = f"LPIPS by {vae['lpips']}" if vae["lpips"] else "LPIPS is off: vae_training.loss.perceptual.network and heads name no weights"
-    return [*([f"{left_out} more sizes are in the totals alone"] if left_out > 0 else []), *LEGEND, lpips]
+    cut = [f"{left_out} more sizes are in the totals alone"] if left_out > 0 else []
+    return [*cut, *LEGEND, *picture(vae), lpips]
+
+
+def picture(vae: dict[str, Any]) -> list[str]:
+    """Edges and seams of all clips against the source's; no line where a file of older figures has none."""
+    lines = []
+    edges = vae["all"].get("edges", {})
+    if edges.get("vae") is not None:
+        told = "{vae:.2f}, a {same_numbers:.2f}, b {same_stride:.2f}".format(**edges)
+        lines.append(f"edges: gradient over the source's at its strong edges {told}; 1 is as sharp")
+    seams = {name: each["over_truth"] for name, each in vae["all"].get("seams", {}).items() if each["over_truth"] is not None}
+    if seams:
+        told = ", ".join(f"{seams[name]:.2f} {title}" for name, title in _SEAMS.items() if name in seams)
+        lines.append(f"seams: steps across the latent grid over those inside, over the source's: {told}")
+    return lines
 
 
 def health(latents: dict[str, Any]) -> list[str]:
