@@ -8,7 +8,7 @@ import pytest
 
 from experiments.local import get_config
 from videodit.data.worlds import prompts
-from videodit.evaluation.judge import judge, right
+from videodit.evaluation.judge import judge, right, steady
 from videodit.evaluation.judge.damage import damaged
 from videodit.evaluation.judge.fooling import FOOLS, Asked, scene_for
 from videodit.training.config import read_experiment
@@ -63,6 +63,16 @@ def test_what_is_wrong_is_told(name, facts):
     number = next(k for k, each in enumerate(PROMPTS) if (each["motion"], each["direction"]) == ("slides", "left"))
     found = right(judge(FOOLS[name](asked(number)), 8.0), PROMPTS[number], asked(number).frames)
     assert facts <= {fact for fact, good in found.items() if not good}
+
+
+@pytest.mark.parametrize("name, fault", [
+    ("teleports", steady.LEAPS), ("vanishes", steady.SIZE), ("changes shape", steady.SHAPE), ("turns back", steady.COURSE),
+    ("two copies", steady.PIECES),
+])  # fmt: skip
+def test_faults_are_seen_by_name_and_true_renders_have_none(name, fault):
+    for number in (k for k, each in enumerate(PROMPTS) if each["motion"] == "slides" and each["direction"] in ("left", "right")):
+        assert fault in judge(FOOLS[name](asked(number)), 8.0).faults, PROMPTS[number]["prompt"]
+        assert not judge(asked(number).render(), 8.0).faults
 
 
 def test_a_hop_is_told_from_a_slide():

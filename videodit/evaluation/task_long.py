@@ -47,9 +47,10 @@ def long(study: Study) -> tuple[list[Row], list[np.ndarray]]:
         for fact in ("colour", "shape")
     ]  # fmt: skip
     kept, dimmed = of(lambda each: each.kept), of(lambda each: abs(each.brightness - 1))
+    all_kept = lambda found: min(kept["ours"]) == 1 > max(kept["untrained"])
     every = f"{len(ours)} of {len(ours)}, and more than untrained"
     rows += [
-        row("60 seconds", "colour, shape and size kept throughout", kept, every, lambda found: min(kept["ours"]) == 1 > max(kept["untrained"])),
+        row("60 seconds", "colour, shape and size kept throughout", kept, every, all_kept),
         row("60 seconds", "change of the solid's brightness, last window to first", dimmed, f"{BRIGHTNESS} or less, each",
             lambda found: np.isfinite(dimmed["ours"]).all() and max(dimmed["ours"]) <= BRIGHTNESS),
     ]  # fmt: skip
