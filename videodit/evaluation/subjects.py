@@ -23,6 +23,7 @@ from videodit.training.config import ExperimentConfig
 from videodit.training.restore import TrainedVAE
 
 TRUE_SEED = 40_000_000  # of true renders and of the scenes behind clips made to fool: no training clip's
+_THROUGH = 8  # clips of one shape that go through the VAE at once
 LEAST_FRAMES = 5  # of clips made to fool and of frozen ones: shorter ones have no time to do what they do
 
 Truth = dict[str, Any]
@@ -64,7 +65,7 @@ def judged_samples(config: ExperimentConfig, workdir: epath.Path) -> Subjects:
     found = {
         "trained": trained,
         "truth": see(renders),
-        "truth through the VAE": see(through(generator.vae, clip) for clip in renders),
+        "truth through the VAE": see(through(generator.vae, renders)),
         "shuffled prompts": shuffled(trained, config.evaluate.seed),
         "frozen first frame": [_judged(clip, config.sample.fps, truth) for clip, truth in frozen],
         "untrained": see(untrained(requests[:few], config.sample)),
@@ -128,12 +129,21 @@ def shuffled(judgements: Sequence[Judgement], seed: int) -> list[Judgement]:
     return [dataclasses.replace(each, truth=judgements[k].truth) for each, k in zip(judgements, taken)]
 
 
-def through(vae: TrainedVAE, clip: np.ndarray) -> np.ndarray:
-    """A clip uint8 `[T, H, W, 3]` as the VAE gives it back; edges are repeated to fill its grid."""
-    stride = vae.model.config.stride
-    more = [-(len(clip) - 1) % stride[0], -clip.shape[1] % stride[1], -clip.shape[2] % stride[2]]
-    padded = np.pad(clip, [(0, each) for each in more] + [(0, 0)], mode="edge")
-    return vae.decode(vae.encode(padded[None]))[0, : len(clip), : clip.shape[1], : clip.shape[2]]
+def through(vae: TrainedVAE, clips: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Clips uint8 `[T, H, W, 3]` as the VAE gives them back, batches of one shape at a time; edges are repeated to fill its grid."""
+    stride, shapes = vae.model.config.stride, [clip.shape for clip in clips]
+    found: list[np.ndarray] = [None] * len(clips)
+    for shape in dict.fromkeys(shapes):
+        frames, height, width, _ = shape
+        members = [i for i, each in enumerate(shapes) if each == shape]
+        more = [(0, -side % s) for side, s in zip((frames - 1, height, width), stride)]
+        for start in range(0, len(members), _THROUGH):
+            batch = members[start : start + _THROUGH]
+            filled = [*batch, *[batch[-1]] * (_THROUGH - len(batch))]  # one compiled size
+            padded = np.pad(np.stack([clips[i] for i in filled]), [(0, 0), *more, (0, 0)], mode="edge")
+            for i, made in zip(batch, vae.decode(vae.encode(padded))):
+                found[i] = made[:frames, :height, :width]
+    return found
 
 
 def estimates(subjects: Subjects, seed: int) -> dict[str, dict[str, dict[str, Any]]]:
