@@ -42,11 +42,11 @@ def get_config(variant: str = "clips") -> ml_collections.ConfigDict:
         vae_training=c.VAETrainingConfig(
             stages=(VAEStage(policy=policy, batch=1, max_buckets=4, augment=AugmentConfig(scale=2.0, flip=0.5, shift=True)),),
             datasets=("runs/vae_small_worlds/dataset",),
-            loss=VAELossConfig(l1=0.0, l2=1.0, kl=1e-7),
+            loss=VAELossConfig(l1=0.05, l2=1.0, gradient=0.1, kl=1e-7),
             cache_mb=1000,
         ),
         latents=c.LatentsConfig(policy=policy),
-        optimizer=c.OptimizerConfig(learning_rate=6e-4, warmup=30, weight_decay=1e-4),
+        optimizer=c.OptimizerConfig(name="muon", learning_rate=3e-3, warmup=30, weight_decay=1e-4),
         train=c.TrainConfig(steps=2700, log_every=30, save_every=450, sample_every=900),
         evaluate=c.EvaluateConfig(reconstructions=64),
     )
