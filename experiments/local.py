@@ -57,7 +57,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
     experiment = c.ExperimentConfig(
         model=model,
         data=DataConfig(worlds=worlds, held_out_count=256, shards=16),
-        vae=VAEConfig(latent_channels=16, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2),
+        vae=VAEConfig(latent_channels=16, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2, whitening=0.0),
         vae_training=c.VAETrainingConfig(
             stages=(VAEStage(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=200), batch=5, max_buckets=4, images=0.25),),
             loss=VAELossConfig(l1=0.05, l2=1.0, gradient=0.1, kl=1e-7),
@@ -67,20 +67,20 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         dit=DiTConfig(width=192, depth=4, heads=3, unroll=4),
         packing=PackingConfig(length=464, rows=6, bins=48, max_text_tokens=32, caption_odds={"original": 1.0}),
         process=ProcessConfig(known=EVERY_TASK),
-        sample=c.SampleConfig(sizes=SIZES, frames=(9, 9, 9, 17), count=8),
+        sample=c.SampleConfig(solver="dpm++", steps=16, sizes=SIZES, frames=(9, 9, 9, 17), count=8),
         evaluate=c.EvaluateConfig(prompts=400),
     )
     if variant != model:
         experiment = on_files(experiment)
     if model == "vae":
         optimizer, train = (
-            c.OptimizerConfig(name="muon", learning_rate=3e-3, warmup=50, weight_decay=1e-4),
-            c.TrainConfig(steps=560, log_every=20, save_every=140, sample_every=280),
+            c.OptimizerConfig(name="muon", learning_rate=5e-3, warmup=50, weight_decay=1e-4),
+            c.TrainConfig(steps=1000, log_every=20, save_every=250, sample_every=500),
         )
     else:
         optimizer, train = (
-            c.OptimizerConfig(learning_rate=2e-3, warmup=60),
-            c.TrainConfig(steps=1300, log_every=20, save_every=150, sample_every=325),
+            c.OptimizerConfig(name="muon", learning_rate=8e-3, adam_factor=0.25, warmup=60),
+            c.TrainConfig(steps=1500, log_every=20, save_every=250, sample_every=500),
         )
     config = ml_collections.ConfigDict(to_dict(experiment))
     config.optimizer, config.train = to_dict(optimizer), to_dict(train)
