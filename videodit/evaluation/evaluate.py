@@ -7,7 +7,7 @@ from etils import epath
 
 from videodit.core.files import write_atomically
 from videodit.evaluation import judge as judging
-from videodit.evaluation import judge_table, picture_table, subjects, vae_table
+from videodit.evaluation import judge_table, picture_table, showing, subjects, vae_table
 from videodit.evaluation.measures import picture_measures
 from videodit.evaluation.report import write_report
 from videodit.evaluation.seams import Stride
@@ -31,6 +31,8 @@ def evaluate(config: ExperimentConfig, workdir: epath.PathLike) -> dict[str, Any
     )
     if config.model == "dit" and config.data.source == "worlds":
         found |= evaluate_samples(config, workdir, vae.model.config.stride)
+    elif config.model == "dit":
+        showing.show_unchosen(config, workdir, workdir / "evaluation")
     write_atomically(workdir / "evaluation.json", json.dumps(found, indent=2) + "\n")
     write_report(workdir)
     return found
@@ -49,6 +51,7 @@ def evaluate_samples(config: ExperimentConfig, workdir: epath.Path, stride: Stri
             samples.clips, samples.through_vae, samples.renders, stride, config.sample.fps, config.evaluate.fvd_clips
         ),
     }
+    showing.show_judged(samples, config.sample.fps, config.evaluate.seed, workdir / "evaluation")
     print_judged(found["judge"], confusions)
     print(f"\n{picture_table.to_text(found['picture'])}\n")
     return found
