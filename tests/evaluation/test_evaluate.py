@@ -68,7 +68,8 @@ def test_samples_are_judged_beside_what_their_score_means(found):
 
 def test_figures_and_pictures_are_written(found, workdir):
     assert json.loads((workdir / "evaluation.json").read_text()) == found
-    assert {path.name for path in (workdir / "evaluation").iterdir()} == {"reconstruction.png", "samples.png"}
+    pictures = {"reconstruction.png", "samples.png", "best_middle_worst.png", "shown", "shown.json"}
+    assert {path.name for path in (workdir / "evaluation").iterdir()} == pictures
     report = json.loads((workdir / "report.json").read_text())
     assert report["vae"]["psnr_db"] == pytest.approx(found["vae"]["psnr_db"])
     for score in ("colour", "shape", "motion"):

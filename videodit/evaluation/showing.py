@@ -160,7 +160,7 @@ def picture(groups: Groups, how: str) -> bytes:
         for each, strips in zip(group, rows[name]):
             lines = [each.prompt, "", f"judge: {each.seen}", "", words(each.facts, each.wrong)]
             right = widest - strips.shape[1] + 20
-            parts += [beside([strips, _paper(1, right), writing(lines, _TEXT_WIDTH)]), _paper(10, 1)]
+            parts += [beside([strips, _paper(1, right), writing(lines, _TEXT_WIDTH)]), _paper(22, 1)]
     return encode_image(beside([_paper(1, 8), above([_paper(6, 1), *parts]), _paper(1, 8)]))
 
 
