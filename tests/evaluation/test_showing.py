@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from videodit.data.media import encode_image
 from videodit.evaluation import showing
 from videodit.evaluation.judge import Judged, Verdict
 from videodit.evaluation.report_shown import words
@@ -99,3 +100,20 @@ def test_checkerboards_stay_checkerboards():
     board = np.indices((16, 24)).sum(0)[None, ..., None].repeat(3, -1).astype(np.uint8) % 2 * 200
     strips = showing._strips(showing.Shown(prompt="", sample=board, true=None))
     assert (strips == board[0].repeat(3, 0).repeat(3, 1)).all()
+
+
+def test_without_a_judge_samples_come_in_order_beside_the_clips_of_their_captions(tiny, tmp_path, monkeypatch):
+    def record(number):
+        return {"key": str(number), "frames": 1, "media": encode_image(np.full((32, 48, 3), number, np.uint8))}
+
+    prompts = [{"prompt": f"caption {i}", "record": 2 * i} for i in range(20)]
+    monkeypatch.setattr(showing, "held_out_prompts", lambda *_: prompts)
+    monkeypatch.setattr(showing, "ClipDataset", lambda *_: [record(i) for i in range(40)])
+    make = lambda requests, settings: [np.zeros((each.frames, each.height, each.width, 3), np.uint8) for each in requests]
+    monkeypatch.setattr(showing, "load_generator", lambda *_: make)
+    showing.show_unchosen(tiny(), tmp_path, epath.Path(tmp_path))
+    (group,) = json.loads((tmp_path / "shown.json").read_text())["groups"]
+    assert [each["prompt"] for each in group["clips"]] == [f"caption {i}" for i in range(showing.UNCHOSEN)]
+    for i, each in enumerate(group["clips"]):
+        beside = np.asarray(Image.open(tmp_path / each["true"]).convert("RGB"))
+        assert (beside == 2 * i).all() and list(beside.shape[:2]) == each["size"] and each["seen"] is None
