@@ -61,13 +61,15 @@ def test_samples_are_judged_beside_what_their_score_means(found):
     for shares in found["judge"].values():
         assert shares.keys() >= {"whole", "colour", "shape", "alone"}
         assert all(0 <= each["low"] <= each["share"] <= each["high"] <= 1 and each["n"] >= 1 for each in shares.values())
+    assert found["picture"]["figures"]["seams.space"].keys() == {"samples", "vae", "true", "over_true"} and found["picture"]["fvd"] is None
     assert found["judged"] == {"clips": 4, "prompts": 4} and found["judge"]["trained"]["whole"]["n"] == 4
     assert found["judge"]["shuffled prompts"]["whole"]["n"] == 4
 
 
 def test_figures_and_pictures_are_written(found, workdir):
     assert json.loads((workdir / "evaluation.json").read_text()) == found
-    assert {path.name for path in (workdir / "evaluation").iterdir()} == {"reconstruction.png", "samples.png"}
+    pictures = {"reconstruction.png", "samples.png", "best_middle_worst.png", "shown", "shown.json"}
+    assert {path.name for path in (workdir / "evaluation").iterdir()} == pictures
     report = json.loads((workdir / "report.json").read_text())
     assert report["vae"]["psnr_db"] == pytest.approx(found["vae"]["psnr_db"])
     for score in ("colour", "shape", "motion"):

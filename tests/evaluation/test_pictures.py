@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from videodit.evaluation.pictures import GAP, PAPER, above, beside, contact_sheet, enlarge, strip
+from videodit.evaluation.pictures import GAP, PAPER, above, beside, contact_sheet, enlarge, looping, strip, writing
 
 
 def picture(height, width, value):
@@ -41,3 +41,19 @@ def test_a_contact_sheet_holds_every_clip(count):
     clips = [np.stack([picture(4 + i, 6, 10 * i)] * (1 + i)) for i in range(count)]
     sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(clips, columns=2, frames=2, times=2))))
     assert {10 * i for i in range(count)} <= set(np.unique(sheet))
+
+
+def test_a_looping_picture_keeps_every_pixel_of_every_frame():
+    clip = np.random.default_rng(0).integers(0, 256, (5, 16, 24, 3), np.uint8)
+    moving = Image.open(io.BytesIO(looping(clip, 8.0)))
+    assert (moving.n_frames, moving.info["loop"]) == (5, 0)
+    for t, frame in enumerate(clip):
+        moving.seek(t)
+        assert (np.asarray(moving.convert("RGB")) == frame).all()
+    assert (np.asarray(Image.open(io.BytesIO(looping(clip[:1], 8.0))).convert("RGB")) == clip[0]).all()
+
+
+def test_writing_breaks_lines_that_are_too_long_and_stays_inside():
+    short, long = writing(["a red ball"], 300), writing(["a red ball " * 8], 300)
+    assert short.shape[1] == long.shape[1] == 300 and len(long) >= 2 * len(short) and short.min() < 64
+    assert (long[:, -2:] == PAPER).all()

@@ -126,6 +126,18 @@ def test_the_page_shows_the_table_of_the_vae_and_the_health_of_its_latents(workd
         assert text in page.text
 
 
+def test_the_page_shows_samples_beside_what_is_true_and_the_measures_of_their_pictures(workdir):
+    clips = [{"prompt": "a ring", "frames": 1, "size": [4, 4], "seen": "cube", "facts": ["shape"], "wrong": ["shape"], "sample": "a.webp"}]
+    dump(workdir / "evaluation" / "shown.json", {"how": "As they come.", "true": "clip", "groups": [{"name": "worst", "clips": clips}]})
+    (workdir / "evaluation" / "a.webp").write_bytes(b"picture")
+    figures = {"edge_width": {"samples": 1.5, "vae": 1.25, "true": 1.0, "over_true": 1.5}}
+    dump(workdir / "evaluation.json", {"picture": {"figures": figures, "two_sample": {}, "fvd": {"left_out": "no weights"}}})
+    page, _ = read(workdir)
+    for text in ("a ring", "As they come.", "Worst", "wrong, 1 of 1 facts: shape", "width of edges", "1.250", "no weights"):
+        assert text in page.text
+    assert "data:image/webp;base64,cGljdHVyZQ==" in page.sources and all(source.startswith("data:") for source in page.sources)
+
+
 def test_a_workdir_of_a_vae_alone_shows_its_own_training(workdir):
     alone = workdir / "vae"
     dump(alone / "config.json", {"model": "vae"})

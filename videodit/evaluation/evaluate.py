@@ -7,8 +7,10 @@ from etils import epath
 
 from videodit.core.files import write_atomically
 from videodit.evaluation import judge as judging
-from videodit.evaluation import judge_table, subjects, vae_table
+from videodit.evaluation import judge_table, picture_table, showing, subjects, vae_table
+from videodit.evaluation.measures import picture_measures
 from videodit.evaluation.report import write_report
+from videodit.evaluation.seams import Stride
 from videodit.evaluation.vae import evaluate_vae
 from videodit.training.config import ExperimentConfig, vae_path
 from videodit.training.restore import load_vae
@@ -28,14 +30,30 @@ def evaluate(config: ExperimentConfig, workdir: epath.PathLike) -> dict[str, Any
         f"at {told['compression']:.1f} times fewer numbers\n\n{vae_table.to_text(told)}\n"
     )
     if config.model == "dit" and config.data.source == "worlds":
-        shown = subjects.judged_samples(config, workdir)
-        found["judge"] = subjects.estimates(shown, config.evaluate.seed)
-        found["judged"] = {"clips": len(shown["trained"]), "prompts": len({each.prompt for each in shown["trained"]})}
-        confusions = {subject: subjects.confusions(shown[subject]) for subject in ("truth", "trained")}
-        found["confusion"] = confusions["trained"]
-        print_judged(found["judge"], confusions)
+        found |= evaluate_samples(config, workdir, vae.model.config.stride)
+    elif config.model == "dit":
+        showing.show_unchosen(config, workdir, workdir / "evaluation")
     write_atomically(workdir / "evaluation.json", json.dumps(found, indent=2) + "\n")
     write_report(workdir)
+    return found
+
+
+def evaluate_samples(config: ExperimentConfig, workdir: epath.Path, stride: Stride) -> dict[str, Any]:
+    """Judges samples of a worlds' transformer, measures their pictures beside the truth's, and prints both; `stride` is the VAE's."""
+    samples = subjects.judged_samples(config, workdir)
+    judged = samples.judgements
+    confusions = {subject: subjects.confusions(judged[subject]) for subject in ("truth", "trained")}
+    found = {
+        "judge": subjects.estimates(judged, config.evaluate.seed),
+        "judged": {"clips": len(judged["trained"]), "prompts": len({each.prompt for each in judged["trained"]})},
+        "confusion": confusions["trained"],
+        "picture": picture_measures(
+            samples.clips, samples.through_vae, samples.renders, stride, config.sample.fps, config.evaluate.fvd_clips
+        ),
+    }
+    showing.show_judged(samples, config.sample.fps, config.evaluate.seed, workdir / "evaluation")
+    print_judged(found["judge"], confusions)
+    print(f"\n{picture_table.to_text(found['picture'])}\n")
     return found
 
 

@@ -35,6 +35,7 @@ class Run:
       reconstructions: (step, PNG bytes) of the VAE's newest picture; None where there is none.
       dataset: what `videodit.data.summary.summarise` says; None where there is no dataset yet.
       evaluation: `evaluation.json`; {} where there is none.
+      shown: `evaluation/shown.json` with the bytes of its files under "bytes", by name; None where there is none.
       config: `config.json`; None where there is none.
     """
 
@@ -46,6 +47,7 @@ class Run:
     reconstructions: tuple[int, bytes] | None
     dataset: dict[str, Any] | None
     evaluation: dict[str, Any]
+    shown: dict[str, Any] | None
     config: dict[str, Any] | None
 
 
@@ -72,6 +74,7 @@ def collect(workdir: epath.PathLike) -> Run:
         reconstructions=_newest_reconstructions(workdir if alone else workdir / "vae"),
         dataset=_dataset(workdir / "dataset"),
         evaluation=evaluation,
+        shown=_shown(workdir / "evaluation"),
         config=config,
     )
 
@@ -121,6 +124,15 @@ def _samples(workdir: epath.Path) -> list[tuple[int, list[dict[str, Any]]]]:
         if shown:
             found.append((int(folder.name), shown))
     return found
+
+
+def _shown(folder: epath.Path) -> dict[str, Any] | None:
+    found = _json(folder / "shown.json")
+    if not found:
+        return None
+    clips = [each for group in found["groups"] for each in group["clips"]]
+    data = {name: _bytes(folder / name) for each in clips for kind in ("sample", "true") if (name := each.get(kind))}
+    return found | {"bytes": {name: read for name, read in data.items() if read is not None}}
 
 
 def _newest_reconstructions(workdir: epath.Path) -> tuple[int, bytes] | None:

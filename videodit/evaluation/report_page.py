@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from videodit.data import media
-from videodit.evaluation import figures, judge_table, vae_table
+from videodit.evaluation import figures, judge_table, picture_table, report_shown, vae_table
 from videodit.evaluation.report_style import STYLE
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ def page(run: "Run") -> str:
     """Returns the whole page. Sections with nothing to show yet are left out."""
     sections = [
         ("", _tiles(run)),
+        ("Samples beside what is true", report_shown.section(run.shown)),
         ("Samples as they improved", _samples(run)),
         ("The judge", _judge(run)),
+        ("The picture", _picture(run)),
         ("The VAE", _reconstructions(run) + _vae(run)),
         ("Training", _training(run)),
         ("What it was trained on", _dataset(run)),
@@ -129,10 +131,7 @@ def _uri(kind: str, data: bytes) -> str:
 def _judge(run: "Run") -> str:
     table = ""
     if judged := run.evaluation.get("judge"):
-        head, *body = judge_table.cells(judged)
-        numbers = lambda cells: "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
-        rows = "".join(f"<tr><th>{escape(subject)}</th>{numbers(each)}</tr>" for subject, *each in body)
-        table = f'<div class="wide"><table><tr>{"".join(f"<th>{escape(cell)}</th>" for cell in head)}</tr>{rows}</table></div>'
+        table = _table(judge_table.cells(judged))
     keys = sorted({key for point in run.dit for key in point if key.startswith("judge")})
     minutes = _minutes(run.dit)
     charts = ""
@@ -172,13 +171,28 @@ def _vae(run: "Run") -> str:
     found = run.evaluation.get("vae") or {}
     if "latents" not in found:
         return ""
-    head, *body = vae_table.cells(found)
-    numbers = lambda cells: "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
-    rows = "".join(f"<tr><th>{escape(name)}</th>{numbers(cells)}</tr>" for name, *cells in body)
-    table = f"<table><tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>{rows}</table>"
-    notes = "".join(f"<li>{escape(note)}</li>" for note in vae_table.notes(found))
+    notes = _notes(vae_table.notes(found))
     health = escape("\n".join(vae_table.health(found["latents"])))
-    return f'<h3>Held-out clips</h3><div class="wide">{table}</div><ul>{notes}</ul><h3>Latents</h3><pre>{health}</pre>'
+    return f'<h3>Held-out clips</h3>{_table(vae_table.cells(found))}{notes}<h3>Latents</h3><pre>{health}</pre>'
+
+
+def _picture(run: "Run") -> str:
+    """The measures of samples' pictures beside those of true renders."""
+    found = run.evaluation.get("picture")
+    return _table(picture_table.cells(found)) + _notes(picture_table.notes(found)) if found else ""
+
+
+def _table(cells: list[list[str]]) -> str:
+    """Rows of text, the head first, the first column names; the others hold numbers."""
+    head, *body = cells
+    top = f"<th>{escape(head[0])}</th>" + "".join(f'<th class="number">{escape(cell)}</th>' for cell in head[1:])
+    numbers = lambda each: "".join(f'<td class="number">{escape(cell)}</td>' for cell in each)
+    rows = "".join(f"<tr><th>{escape(name)}</th>{numbers(each)}</tr>" for name, *each in body)
+    return f'<div class="wide"><table><tr>{top}</tr>{rows}</table></div>'
+
+
+def _notes(notes: list[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
 
 
 def _training(run: "Run") -> str:

@@ -22,6 +22,10 @@ table:not(.samples):not(.bars) tr+tr>*{border-top:1px solid var(--rule)}
 .samples th:first-child{min-width:180px;max-width:240px}.samples small{display:block;color:var(--soft)}
 .samples td{padding:4px 6px 4px 0}
 .samples img,.samples video{display:block;height:96px;max-width:none;border-radius:4px;image-rendering:pixelated}
+.shown{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,528px),1fr));gap:18px 24px}
+.shown .pair{display:flex;flex-wrap:wrap;gap:6px;margin-bottom:4px}.shown img{display:block;image-rendering:pixelated}
+.shown figcaption{color:var(--ink)}.shown small{display:block;color:var(--soft)}.shown .wrong{color:var(--c2)}.shown .right{color:var(--c3)}
+.wide+ul{margin-top:12px;color:var(--soft);font-size:13px}
 .whole{max-width:none;min-width:min(100%,640px);image-rendering:pixelated}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:18px}
 table+.charts{margin-top:18px}

@@ -45,8 +45,22 @@ class Judgement:
 Subjects = dict[str, list[Judgement]]
 
 
-def judged_samples(config: ExperimentConfig, workdir: epath.Path) -> Subjects:
-    """Judgements of `evaluate.prompts` samples of the trained model and of all that stands beside them.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """Judgements by subject, and the clips that they are of, uint8 `[T, H, W, 3]`.
+
+    The i-th of the trained model's clips, of the true `renders`, of these `through_vae` and of the judgements of all three answer the i-th
+    prompt, at one size and length.
+    """
+
+    judgements: Subjects
+    clips: list[np.ndarray]
+    renders: list[np.ndarray]
+    through_vae: list[np.ndarray]
+
+
+def judged_samples(config: ExperimentConfig, workdir: epath.Path) -> Samples:
+    """`evaluate.prompts` samples of the trained model and all that stands beside them, judged.
 
     Writes `evaluation/samples.png`. An untrained model makes a clip a prompt, and so does whoever fools.
     """
@@ -57,7 +71,8 @@ def judged_samples(config: ExperimentConfig, workdir: epath.Path) -> Subjects:
     generator, few = load_generator(config, workdir), min(len(requests), len(prompts))
     start = jax.jit(generator.model.init)(jax.random.key(config.train.seed))
     untrained = load_generator(config, workdir, start, generator.text)
-    clips, renders = generator(requests, config.sample), [each.render() for each in asked]
+    clips, renders = list(generator(requests, config.sample)), [each.render() for each in asked]
+    through_vae = through(generator.vae, renders)
     write_atomically(workdir / "evaluation" / "samples.png", contact_sheet(clips[:16]))
     see = lambda shown: [_judged(clip, config.sample.fps, truth) for clip, truth in zip(shown, truths)]
     trained = see(clips)
@@ -65,13 +80,14 @@ def judged_samples(config: ExperimentConfig, workdir: epath.Path) -> Subjects:
     found = {
         "trained": trained,
         "truth": see(renders),
-        "truth through the VAE": see(through(generator.vae, renders)),
+        "truth through the VAE": see(through_vae),
         "shuffled prompts": shuffled(trained, config.evaluate.seed),
         "frozen first frame": [_judged(clip, config.sample.fps, truth) for clip, truth in frozen],
         "untrained": see(untrained(requests[:few], config.sample)),
         **fooled(asked[:few], truths[:few]),
     }
-    return {subject: each for subject, each in found.items() if each}
+    judgements = {subject: each for subject, each in found.items() if each}
+    return Samples(judgements=judgements, clips=clips, renders=renders, through_vae=through_vae)
 
 
 def asked_of(config: ExperimentConfig, request: Request, truth: Truth, seed: int) -> Asked:

@@ -90,12 +90,13 @@ def load(workdir: epath.PathLike) -> Generator:
 
 
 def held_out_prompts(config: ExperimentConfig, workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """Prompts that training has not seen, each with "prompt" and, of the worlds, what it asks to be shown."""
+    """Prompts that training has not seen, each with "prompt" and, of the worlds, what it asks to be shown, else the "record" of the held-out
+    split that it is the caption of."""
     if config.data.source == "worlds":
         return worlds_prompts(config.data.worlds)
     dataset = ClipDataset(dataset_path(config, workdir), "held_out")
     captions = [dataset[i]["captions"] for i in range(len(dataset))]
-    found = [{"prompt": each["descriptive"] or each["original"]} for each in captions if any(each.values())]
+    found = [{"prompt": each["descriptive"] or each["original"], "record": i} for i, each in enumerate(captions) if any(each.values())]
     return found or [{"prompt": ""}]
 
 

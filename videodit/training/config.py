@@ -221,11 +221,12 @@ class SampleConfig:
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """How much is measured: held-out clips reconstructed by the VAE, `prompts` samples of held-out prompts (of all of them in turn) to
-    judge, scenes to try `tasks` on."""
+    judge, scenes to try `tasks` on. `fvd_clips`: at most so many samples are measured by FVD, which takes the extra `fvd`; 0 is none."""
 
     reconstructions: int = 64
     prompts: int = 96
     tasks: int = 20
+    fvd_clips: int = 0
     seed: int = 1
 
 
