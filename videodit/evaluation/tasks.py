@@ -38,7 +38,6 @@ __all__ = ["MEASURES", "cases", "evaluate_tasks"]
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-
 def evaluate_tasks(config: ExperimentConfig, workdir: epath.PathLike) -> dict[str, Any]:
     """Measures every task, prints a table, writes `evaluation/tasks.json`, a contact sheet a task and inputs to try them on.
 

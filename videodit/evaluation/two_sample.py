@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from videodit.evaluation.clip_features import clip_features
+from videodit.evaluation.judge.intervals import wilson
 
 _FOLDS = 5
 _PENALTIES = np.logspace(0, 5, 11)
 _MOST = 5.0  # deviations beyond which a feature says no more
-_NORMAL = 1.959964  # two-sided 95 %
 _LEAST_PAIRS = 10
 
 
@@ -55,13 +55,6 @@ def two_sample_test(a: Described, b: Described, seed: int = 0) -> dict[str, Any]
     frames = np.array([shape[0] for shape in shapes])
     by_frames = {str(length): float(right[frames == length].mean()) for length in np.unique(frames)}
     return {"accuracy": float(right.mean()), "low": low, "high": high, "clips": len(pairs), "by_frames": by_frames}
-
-
-def wilson(right: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, `right` of `count`, by Wilson (1927)."""
-    share, square = right / count, _NORMAL**2 / count
-    middle, half = share + square / 2, _NORMAL * np.sqrt(share * (1 - share) / count + square / (4 * count))
-    return float((middle - half) / (1 + square)), float((middle + half) / (1 + square))
 
 
 def _matched(a: Sequence[tuple[int, ...]], b: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:

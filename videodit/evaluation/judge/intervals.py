@@ -20,7 +20,7 @@ class Estimate:
     n: int
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
+def wilson(right: float, n: int) -> tuple[float, float]:
     """The 95 % interval of a share of `right` in `n` independent trials (Wilson, 1927).
 
     Raises ValueError where n is less than 1.
