@@ -51,9 +51,9 @@ def main() -> None:
     print("| change | loss | " + " | ".join(f"{fact}, %" for fact in FACTS) + " | minutes |\n" + "| --- " * (len(FACTS) + 3) + "|")
     for change in ("", *chosen.changes):
         of = [found[change, seed] for seed in range(chosen.seeds)]
-        mean = lambda name: float(np.mean([each[name] for each in of]))
-        shares = " | ".join(f"{100 * mean(fact):.0f}" for fact in FACTS)
-        print(f"| {change or 'as it is'} | {mean('loss'):.3f} | {shares} | {mean('minutes'):.1f} |")
+        mean = {name: float(np.mean([each[name] for each in of])) for name in of[0]}
+        shares = " | ".join(f"{100 * mean[fact]:.0f}" for fact in FACTS)
+        print(f"| {change or 'as it is'} | {mean['loss']:.3f} | {shares} | {mean['minutes']:.1f} |")
 
 
 def one(chosen: argparse.Namespace, change: str, seed: int, cores: np.ndarray) -> dict[str, float]:

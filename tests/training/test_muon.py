@@ -34,7 +34,8 @@ def test_a_gradient_of_zeros_changes_nothing():
 def test_it_is_what_optax_computes_on_the_wide_matrix():
     gradient = {"kernel": jax.random.normal(jax.random.key(0), (16, 80))}
     ours = scale_by_muon(lambda path: (0, 1))
-    theirs = optax.contrib.scale_by_muon(beta=0.95, nesterov=True, weight_dimension_numbers={"kernel": optax.contrib.MuonDimensionNumbers()})
+    numbers = {"kernel": optax.contrib.MuonDimensionNumbers()}
+    theirs = optax.contrib.scale_by_muon(beta=0.95, nesterov=True, weight_dimension_numbers=numbers)
     states = ours.init(gradient), theirs.init(gradient)
     for _ in range(3):
         (made, first), (wanted, second) = ours.update(gradient, states[0]), theirs.update(gradient, states[1])

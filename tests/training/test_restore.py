@@ -44,7 +44,9 @@ def test_pixels_out_of_range_are_clipped(vae):
     assert set(np.unique(vae.decode(1e6 * grey))) == {255} and set(np.unique(vae.decode(-1e6 * grey))) == {0}
 
 
-@pytest.mark.parametrize("whitening, deviations", [(1.0, [1, 1, 1]), (0.5, [0.75**0.5, 1.5**0.5, 0.75**0.5]), (0.0, [0.5**0.5, 2**0.5, 0.5**0.5])])
+@pytest.mark.parametrize(
+    "whitening, deviations", [(1.0, [1, 1, 1]), (0.5, [0.75**0.5, 1.5**0.5, 0.75**0.5]), (0.0, [0.5**0.5, 2**0.5, 0.5**0.5])]
+)
 def test_channels_keep_a_share_of_their_differences_in_variance(whitening, deviations):
     """Of channels with the deviations 1, 2 and 1."""
     model = dataclasses.replace(MODEL, config=dataclasses.replace(MODEL.config, whitening=whitening))

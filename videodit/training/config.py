@@ -101,7 +101,9 @@ class OptimizerConfig:
 
     def __post_init__(self):
         if self.name == "muon" and self.base_width:
-            raise UserError(f"optimizer.base_width is {self.base_width} with optimizer.name='muon', expected 0: its rate is for AdamW's updates")
+            raise UserError(
+                f"optimizer.base_width is {self.base_width} with optimizer.name='muon', expected 0: its rate is for AdamW's updates"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,8 @@ def _faded(knots, time: int):
 
 
 def _to_parts(frames, time: int, first: bool):
-    """Frames `[B, 1 + s k, ...]`, the first of which is a video's first or the last one before, to `[B, s (1 + k), ...]` or `[B, s k, ...]`."""
+    """Frames `[B, 1 + s k, ...]`, the first of which is a video's first or the last one before, to parts: `[B, s (1 + k), ...]` or
+    `[B, s k, ...]`."""
     knots, k = frames[:, ::time], frames.shape[1] // time
     between = frames[:, 1:].reshape(len(frames), k, time, *frames.shape[2:])[:, :, :-1] - _faded(knots, time)
     parts = jnp.concatenate([jnp.einsum("fs,bks...->bkf...", _sines(time - 1), between), knots[:, 1:, None]], axis=2)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from videodit.models.vae.config import VAEConfig
+from videodit.models.vae.lapped import FromLapped, ToLapped
 from videodit.models.vae.layers import (
     CausalConv,
     Downsample,
@@ -27,7 +28,6 @@ from videodit.models.vae.layers import (
     from_blocks,
     to_blocks,
 )
-from videodit.models.vae.lapped import FromLapped, ToLapped
 
 # RGB to luma and two colour differences, rows of unit length, orthogonal: JPEG's axes up to scale.
 _LUMA_CHROMA = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
