@@ -19,8 +19,8 @@ SHOWN = {
 
 def test_every_part_is_there_and_escaped():
     text = section(SHOWN)
-    for part in ("Sorted by &lt;facts&gt;.", "a &lt;red&gt; ball", "red &lt;ball&gt;", "wrong, 1 of 2 facts: shape", "true render", "<h3>Best<",
-                 "<h3>Worst<", "enlarged 4 times"):
+    for part in ("Sorted by &lt;facts&gt;.", "a &lt;red&gt; ball", "red &lt;ball&gt;", "wrong, 1 of 2 facts: shape", "true render",
+                 "<h3>Best<", "<h3>Worst<", "enlarged 4 times"):
         assert part in text
     assert "<red>" not in text and text.count("<img") == text.count('src="data:image/webp;base64,') == 3 and text.count("judge:") == 1
 

@@ -23,7 +23,8 @@ def judgement(colour="red", shape="ball", direction="left", frames=9):
 
 
 def test_samples_are_ranked_by_the_share_of_right_facts():
-    shown = [judgement("blue", "cube", "right"), judgement(), judgement("blue"), judgement("blue", "cube", frames=1), judgement("blue", "cube")]
+    wrong, image = judgement("blue", "cube", "right"), judgement("blue", "cube", frames=1)
+    shown = [wrong, judgement(), judgement("blue"), image, judgement("blue", "cube")]
     assert showing.ranked(shown, 0) == [1, 2, 4, 0, 3]  # 6, 5, 4 and 3 of 6, 1 of 3
 
 
@@ -56,7 +57,8 @@ def test_no_sample_is_in_two_groups(count):
 
 def test_what_the_judge_saw_is_said_in_words():
     ball = Judged(shape="ball", colour="red", size=0.3, direction="left", hops=True)
-    assert showing.seen(Verdict(solids=(ball,), camera="still", faults=frozenset({"leaps"}))) == "red ball, left, hops; camera: still; leaps"
+    leaps = Verdict(solids=(ball,), camera="still", faults=frozenset({"leaps"}))
+    assert showing.seen(leaps) == "red ball, left, hops; camera: still; leaps"
     assert showing.seen(Verdict(solids=(), camera="still")) == "nothing"
     assert words(("colour", "shape"), ("shape",)) == "wrong, 1 of 2 facts: shape" and words(("colour",), ()) == "all 1 facts right"
 

@@ -90,8 +90,8 @@ def load(workdir: epath.PathLike) -> Generator:
 
 
 def held_out_prompts(config: ExperimentConfig, workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """Prompts that training has not seen, each with "prompt" and, of the worlds, what it asks to be shown, else the "record" of the held-out
-    split that it is the caption of."""
+    """Prompts that training has not seen, each with "prompt" and, of the worlds, what it asks to be shown, else the "record" of the
+    held-out split that it is the caption of."""
     if config.data.source == "worlds":
         return worlds_prompts(config.data.worlds)
     dataset = ClipDataset(dataset_path(config, workdir), "held_out")
