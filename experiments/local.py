@@ -31,8 +31,7 @@ from videodit.models.vae.losses import VAELossConfig
 from videodit.training import config as c
 
 SIZES = ((32, 48), (48, 32), (40, 40), (40, 64), (64, 40))  # (height, width): landscape, portrait, square, and larger ones
-
-
+FPS = 12.0  # a hop of 0.6 seconds so takes 7 frames; at 8 it took 5, and a VAE whose latents cover 4 flattened it
 FILES = "_files"  # the end of a variant that is on media files
 CAPTION = 128  # tokens, about 100 words: where a caption of somebody's own clips is cut
 
@@ -47,6 +46,7 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         count=4096,
         sizes=SIZES,
         frames=(1, 9, 17),
+        fps=FPS,
         shapes=("ball", "cube", "cone", "cylinder"),
         sizes_of_solids=("big",),
         motions=("slides", "rolls", "bounces", "stays still"),
@@ -59,15 +59,15 @@ def get_config(variant: str = "dit") -> ml_collections.ConfigDict:
         data=DataConfig(worlds=worlds, held_out_count=256, shards=16),
         vae=VAEConfig(latent_channels=16, fold=grid, stages=(Stage(width=256, blocks=2),), decoder_blocks=2, whitening=0.0),
         vae_training=c.VAETrainingConfig(
-            stages=(VAEStage(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=200), batch=5, max_buckets=4, images=0.25),),
+            stages=(VAEStage(policy=SizePolicy(fps=FPS, max_frames=17, grid=grid, max_tokens=200), batch=5, max_buckets=4, images=0.25),),
             loss=VAELossConfig(l1=0.05, l2=1.0, gradient=0.1, kl=1e-7),
         ),
-        latents=c.LatentsConfig(policy=SizePolicy(max_frames=17, grid=grid, max_tokens=200)),
+        latents=c.LatentsConfig(policy=SizePolicy(fps=FPS, max_frames=17, grid=grid, max_tokens=200)),
         text=TextConfig(refiner=TextRefinerConfig(depth=1, heads=3)),
         dit=DiTConfig(width=192, depth=4, heads=3, unroll=4),
         packing=PackingConfig(length=464, rows=6, bins=48, max_text_tokens=32, caption_odds={"original": 1.0}),
         process=ProcessConfig(known=EVERY_TASK),
-        sample=c.SampleConfig(solver="dpm++", steps=16, sizes=SIZES, frames=(9, 9, 9, 17), count=8),
+        sample=c.SampleConfig(solver="dpm++", steps=16, fps=FPS, sizes=SIZES, frames=(9, 9, 9, 17), count=8),
         evaluate=c.EvaluateConfig(prompts=400),
     )
     if variant != model:

@@ -40,7 +40,8 @@ class VAELossConfig:
     `l1`, `l2`: absolute and squared error of pixels in [-1, 1], means over them. `gradient`: absolute error of the steps from a pixel to
     the next one in height, width and time, which sees blurred edges and flicker where a squared error does not (Mathieu et al., "Deep
     multi-scale video prediction beyond mean square error", 2016, section 3.2): means over them, added up. `kl`: of the latents from a
-    standard normal distribution, in nats, mean over them. `perceptual`: LPIPS, mean over frames. `adversarial`: a discriminator's judgement.
+    standard normal distribution, in nats, mean over them. `perceptual`: LPIPS, mean over frames. `adversarial`: a discriminator's
+    judgement.
     """
 
     l1: float = 1.0
