@@ -100,3 +100,4 @@ def test_images_have_no_changes_to_tell():
 def test_the_interval_is_wilsons():
     assert wilson(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
     assert wilson(20, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
+    assert wilson(500, 500)[1] == 1 and wilson(0, 500)[0] == 0
