@@ -12,6 +12,7 @@ def test_wilson_is_what_the_formula_gives():
     assert wilson(15, 148) == pytest.approx((0.0624, 0.1605), abs=1e-4)
     assert wilson(10, 20) == pytest.approx((0.2993, 0.7007), abs=1e-4)
     assert wilson(20, 20) == pytest.approx((0.8389, 1.0), abs=1e-4)
+    assert wilson(500, 500)[1] == 1 and wilson(0, 500)[0] == 0
     assert wilson(0, 20) == pytest.approx((0, 0.1611), abs=1e-4)
 
 

@@ -7,7 +7,7 @@ from videodit.core.errors import UserError
 from videodit.diffusion.guidance import GuidanceConfig
 from videodit.diffusion.process import ProcessConfig
 from videodit.diffusion.shift import ShiftConfig
-from videodit.training.config import SampleConfig
+from videodit.training.config import SampleConfig, read_experiment
 
 
 def test_a_number_for_guidance_is_its_scale():
@@ -35,3 +35,10 @@ def test_wrong_settings_of_sampling_are_named(wrong):
 def test_parts_that_a_step_cannot_be_taken_in_are_named(tiny, variant, accumulate, said):
     with pytest.raises(UserError, match=f"train.accumulate is {accumulate}.*{said}"):
         tiny(variant, train={"accumulate": accumulate})
+
+
+def test_a_vae_that_was_saved_before_blocks_could_be_lapped_has_plain_ones(tiny):
+    saved = to_dict(tiny("vae"))
+    assert read_experiment(saved).vae.lapped
+    del saved["vae"]["lapped"]
+    assert not read_experiment(saved).vae.lapped

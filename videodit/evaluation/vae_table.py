@@ -6,7 +6,7 @@ from typing import Any
 _MOST_SIZES = 12
 _CHANNELS_A_LINE = 16
 _FORMS = {"psnr_db": "{:.2f}", "ssim": "{:.4f}", "lpips": "{:.4f}", "flicker": "{:.2f}"}
-_SEAMS = {"space": "in space", "space_smooth": "where it is smooth", "time": "in time", "time_smooth": "where it is still"}
+_SEAMS = {"space": "in space", "space_smooth": "where smooth", "time": "in time", "time_smooth": "where still"}
 _TITLES = {"psnr_db": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS", "flicker": "flicker"}
 
 LEGEND = (
@@ -58,7 +58,7 @@ def picture(vae: dict[str, Any]) -> list[str]:
     seams = {name: each["over_truth"] for name, each in vae["all"].get("seams", {}).items() if each["over_truth"] is not None}
     if seams:
         told = ", ".join(f"{seams[name]:.2f} {title}" for name, title in _SEAMS.items() if name in seams)
-        lines.append(f"seams: steps across the latent grid over those inside, over the source's: {told}")
+        lines.append(f"seams: steps across the latent grid over those inside, to the source's: {told}")
     return lines
 
 

@@ -256,7 +256,12 @@ class ExperimentConfig:
 
 
 def read_experiment(config: Mapping[str, Any]) -> ExperimentConfig:
-    """Reads a config (ConfigDict or dict). Raises UserError that names the key, its value and what is right."""
+    """Reads a config (ConfigDict or dict). Raises UserError that names the key, its value and what is right.
+
+    One that says of its VAE everything but whether its blocks are lapped was saved before they could be.
+    """
+    if "fold" in config.get("vae", {}) and "lapped" not in config["vae"]:
+        config = {**config, "vae": {**config["vae"], "lapped": False}}
     experiment = read(ExperimentConfig, config)
     grid = tuple(s * p for s, p in zip(experiment.vae.stride, experiment.dit.patch))
     if experiment.latents.policy.grid != grid:
