@@ -1,5 +1,6 @@
 """Clips made to fool the judge are judged wrong, and true renders of the same prompts are judged right, damaged ones too."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -73,6 +74,15 @@ def test_faults_are_seen_by_name_and_true_renders_have_none(name, fault):
     for number in (k for k, each in enumerate(PROMPTS) if each["motion"] == "slides" and each["direction"] in ("left", "right")):
         assert fault in judge(FOOLS[name](asked(number)), 8.0).faults, PROMPTS[number]["prompt"]
         assert not judge(asked(number).render(), 8.0).faults
+
+
+def test_clips_of_two_thirds_of_a_second_keep_their_course_or_do_not():
+    """The main job's shortest: 9 frames at 12 a second."""
+    for number, each in enumerate(PROMPTS[:40]):
+        short = dataclasses.replace(asked(number), frames=9, fps=12.0)
+        seen = {name: right(judge(FOOLS[name](short), 12.0), each, 9) for name in ("turns back", "every way in turn")}
+        assert not any(found["whole"] for found in seen.values()), each["prompt"]
+        assert right(judge(short.render(), 12.0), each, 9)["whole"], each["prompt"]
 
 
 def test_a_hop_is_told_from_a_slide():

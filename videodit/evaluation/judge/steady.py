@@ -17,7 +17,8 @@ LEAST_PIECE = 0.06  # of a solid's median area: smaller pieces are what codecs l
 LEAST_PIECE_OF_FRAME = 0.0015
 LEAST_PURE = 0.75  # of a solid's pixels that are nearest to its own colour, in every frame (0.86)
 LEAST_LEFT = 0.12  # of a solid's median area, in every frame (0.23)
-COURSE_SECONDS = 0.9  # shorter clips need not show a hop, and are too short to have a course
+LEAST_HOP_SECONDS = 0.9  # shorter clips need not show a hop
+COURSE_SECONDS = 0.6  # shorter clips have no course
 LEAST_HOP = 0.021  # shorter sides: the spread of the height around a parabola; hops had 0.027 or more, others 0.015 or less
 # By heading: how x (shorter sides a second) may change in each half of a clip, how log size may, and how far x may stray from a parabola.
 _ANY = (-np.inf, np.inf)
@@ -106,7 +107,7 @@ def hops(path: np.ndarray, free: np.ndarray, fps: float) -> bool | None:
     """Whether a solid goes up and down on its way; None in a clip that is too short to say."""
     use = free & np.isfinite(path[:, 0])
     times = np.flatnonzero(use) / fps
-    if len(times) < 5 or times[-1] - times[0] < COURSE_SECONDS:
+    if len(times) < 5 or times[-1] - times[0] < LEAST_HOP_SECONDS:
         return None
     return off_curve(times, path[use, 1]) > LEAST_HOP
 

@@ -24,7 +24,7 @@ WORK_SIDE = 40  # larger pictures are averaged down until their shorter side is 
 class Judged:
     """One solid as it is seen. `size` is the larger side of its box as a share of the frame's shorter side, on average;
     `direction` its first heading over the ground ("left", "right", "closer", "away", "still"), None in an image; `hops`, whether it goes up
-    and down on its way, None in clips of less than `steady.COURSE_SECONDS`."""
+    and down on its way, None in clips of less than `steady.LEAST_HOP_SECONDS`."""
 
     shape: str
     colour: str
