@@ -3,9 +3,9 @@
 Variants: `vae` trains the autoencoder, `dit` the transformer on its latents; `launch/local.sh` runs both and what lies between. `vae_files`
 and `dit_files` are the same on media files, `data.inputs`, as `launch/local.sh --data PLACE` has it.
 
-On 2 CPU cores that multiply matrices at 292 GFLOP/s, shared with other work, the whole job takes 21 minutes and 2 GiB: the VAE 8 minutes to
-30.8 dB on held-out clips, the transformer (3.2 M parameters) 9. Of 400 clips of 110 prompts, whose combinations of shape, colour, motion and
-direction it never saw, about 80 % should be right in all that the judge looks at, 99 % each in colour, shape and direction
+On 2 CPU cores that multiply matrices at 292 GFLOP/s, shared with other work, the whole job takes 21 minutes and 2 GiB: the VAE 8 minutes
+to 30.8 dB on held-out clips, the transformer (3.2 M parameters) 9. Of 400 clips of 110 prompts, whose combinations of shape, colour,
+motion and direction it never saw, about 80 % should be right in all that the judge looks at, 99 % each in colour, shape and direction
 (experiments/benchmarks/results/recipe.md says what brought it there). Half of its clips are given in part, for the tasks of
 `videodit sample --task`.
 """

@@ -1,8 +1,9 @@
 """A 4x8x8 VAE with 16 channels that a laptop's CPU trains, on somebody's own clips at small size.
 
-Before its blocks overlapped, with AdamW and no augmentation, 2,700 steps took 19 min 49 s on 2 CPU cores; it has not been run since. On 101 real files, a fourth held out, it reached 26.4 dB on held-out windows of up to 17
-frames, about 128x80: 4.2 dB above bicubic scaling by its stride, 0.5 above bicubic to as many numbers as its latents, with the split
-between space and time that suits each clip best (experiments/benchmarks/results/vae_small.md, with the curve).
+Before its blocks overlapped, with AdamW and no augmentation, 2,700 steps took 19 min 49 s on 2 CPU cores; it has not been run since. On 101
+real files, a fourth held out, it reached 26.4 dB on held-out windows of up to 17 frames, about 128x80: 4.2 dB above bicubic scaling by its
+stride, 0.5 above bicubic to as many numbers as its latents, with the split between space and time that suits each clip best
+(experiments/benchmarks/results/vae_small.md, with the curve).
 
     videodit prepare --config=experiments/vae_small.py:worlds --workdir=runs/vae_small_worlds
     videodit prepare --config=experiments/vae_small.py --workdir=runs/vae_small --config.data.inputs=CLIPS
