@@ -43,8 +43,10 @@ def train(config, scratch, devices, layouts):
     return {name: np.asarray(losses) for name, losses in found["losses"].items()}
 
 
-@pytest.mark.parametrize("variant", ["dit", "vae"])
-def test_losses_agree_on_one_device_and_on_eight(tiny, tiny_latents, tmp_path, variant):
+@pytest.mark.parametrize(
+    "variant, optimizer, layouts", [("dit", "adamw", list(LAYOUTS["dit"])), ("dit", "muon", ["tensor"]), ("vae", "muon", list(LAYOUTS["vae"]))]
+)
+def test_losses_agree_on_one_device_and_on_eight(tiny, tiny_latents, tmp_path, variant, optimizer, layouts):
     config = tiny(
         variant,
         data={"path": str(tiny_latents / "dataset")},
@@ -53,9 +55,9 @@ def test_losses_agree_on_one_device_and_on_eight(tiny, tiny_latents, tmp_path, v
         packing={"rows": 8},
         vae_training={"stages": [{"policy": {"max_frames": 5}, "batch": 8, "max_buckets": 2}]},
         # Small steps, and an eps that keeps Adam from making a gradient of nothing but rounding as large as any other.
-        optimizer={"learning_rate": 3e-4, "eps": 1e-3},
+        optimizer={"name": optimizer, "learning_rate": 3e-4, "eps": 1e-3},
     )
     (alone,) = train(config, tmp_path, 1, {"alone": {}}).values()
     assert len(alone) == 3 and len(set(alone.tolist())) == 3
-    for name, losses in train(config, tmp_path, 8, LAYOUTS[variant]).items():
+    for name, losses in train(config, tmp_path, 8, {name: LAYOUTS[variant][name] for name in layouts}).items():
         np.testing.assert_allclose(losses, alone, rtol=1e-5, err_msg=name)
