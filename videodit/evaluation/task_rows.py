@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from videodit.evaluation.judge.intervals import Estimate, estimate
+from videodit.evaluation.judge.intervals import Estimate, bootstrap, estimate
 
 SUBJECTS = ("ours", "untrained", "copy", "true")
 
@@ -33,7 +33,9 @@ def row(
     task: str, measure: str, values: Mapping[str, Sequence[float]], aim: str = "", reached: Callable[[Estimates], bool] | None = None
 ) -> Row:
     """A row from a value a scene, by subject; values that are not numbers are left out. Without `reached` the row has no aim."""
-    found = {name: estimate(known) for name, each in values.items() if len(known := [v for v in each if np.isfinite(v)])}
+    known = {name: [v for v in each if np.isfinite(v)] for name, each in values.items()}
+    shares = all(v in (0, 1) for each in known.values() for v in each)
+    found = {name: estimate(each) if shares else _mean(each) for name, each in known.items() if each}
     return Row(
         task=task,
         measure=measure,
@@ -42,6 +44,11 @@ def row(
         intervals={name: (each.low, each.high) for name, each in found.items()},
         **{name: found[name].share if name in found else None for name in ("ours", "untrained", "copy", "true")},
     )
+
+
+def _mean(values: Sequence[float]) -> Estimate:
+    low, high = bootstrap(values, range(len(values)))
+    return Estimate(share=float(np.mean(values)), low=low, high=high, n=len(values))
 
 
 def above(found: Estimates, *others: str) -> bool:
