@@ -43,9 +43,10 @@ def train(config, scratch, devices, layouts):
     return {name: np.asarray(losses) for name, losses in found["losses"].items()}
 
 
-@pytest.mark.parametrize(
-    "variant, optimizer, layouts", [("dit", "adamw", list(LAYOUTS["dit"])), ("dit", "muon", ["tensor"]), ("vae", "muon", list(LAYOUTS["vae"]))]
-)
+RUNS = [("dit", "adamw", list(LAYOUTS["dit"])), ("dit", "muon", ["tensor"]), ("vae", "muon", list(LAYOUTS["vae"]))]
+
+
+@pytest.mark.parametrize("variant, optimizer, layouts", RUNS)
 def test_losses_agree_on_one_device_and_on_eight(tiny, tiny_latents, tmp_path, variant, optimizer, layouts):
     config = tiny(
         variant,
