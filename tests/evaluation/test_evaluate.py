@@ -21,7 +21,8 @@ def finite(value):
 
 @pytest.fixture(scope="module")
 def workdir(tiny_job, tmp_path_factory):
-    return shutil.copytree(tiny_job, tmp_path_factory.mktemp("evaluated") / "job")
+    # The job is shared: tests of tasks may have written their evaluation into it.
+    return shutil.copytree(tiny_job, tmp_path_factory.mktemp("evaluated") / "job", ignore=shutil.ignore_patterns("evaluation"))
 
 
 @pytest.fixture(scope="module")

